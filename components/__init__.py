@@ -1,0 +1,1 @@
+"""What each stage of the pipeline does. Imports neither pipeline/ nor serving/."""

@@ -1,0 +1,179 @@
+"""IDX files: find, read and check them.
+
+The format is documented on the MNIST page of Yann LeCun's site: two zero bytes, a type code (0x08 is uint8),
+the number of dimensions, then each dimension as big-endian uint32, then the values.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from components.errors import InputError
+from components.settings import DataSettings
+
+UInt8Array = npt.NDArray[np.uint8]
+
+IDX_UINT8: Final = 0x08
+
+
+class IdxFiles(NamedTuple):
+    """The four files of a data set, plain or gzip."""
+
+    train_images: Path
+    train_labels: Path
+    test_images: Path
+    test_labels: Path
+
+    def sha256(self) -> str:
+        """SHA-256 over the four files' bytes as they lie on disk."""
+        digest = hashlib.sha256()
+        for path in self:
+            with _opened(path) as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())  # type: ignore[arg-type]
+        return digest.hexdigest()
+
+
+def locate(folder: Path) -> IdxFiles:
+    """Find the four IDX files in `folder`, under any of their usual names.
+
+    Accepts `train-images-idx3-ubyte`, `train-images.idx3-ubyte`, `emnist-digits-test-labels-idx1-ubyte.gz` and so on.
+
+    Raises:
+        InputError: the folder, or exactly one file for each role, is not there.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of IDX files", "Name a folder: --set data.source=DIR")
+    names = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
+
+    def one(role: str, split_words: tuple[str, ...], kind: str) -> Path:
+        found = [p for p in names if kind in p.name and any(word in p.name for word in split_words)]
+        # A gzip beside its unpacked file is the same thing twice.
+        found = [p for p in found if p.suffix != ".gz" or p.with_suffix("") not in found]
+        if len(found) != 1:
+            what = f"no file of {role}" if not found else f"several files of {role}: {', '.join(p.name for p in found)}"
+            expected = f"Expected exactly one whose name holds '{kind}' and '{split_words[0]}'"
+            raise InputError(f"{folder}: {what}", f"{expected}, such as {split_words[0]}-{kind}-idx3-ubyte or ...gz")
+        return found[0]
+
+    train, test = ("train",), ("t10k", "test")
+    return IdxFiles(
+        one("training images", train, "images"),
+        one("training labels", train, "labels"),
+        one("test images", test, "images"),
+        one("test labels", test, "labels"),
+    )
+
+
+def read_images(path: Path) -> UInt8Array:
+    """Read an IDX file of images.
+
+    Returns:
+        uint8 [count, height, width], 0..255
+
+    Raises:
+        InputError: unreadable, not IDX of three dimensions, truncated, or longer than its header says.
+    """
+    return _read_idx(path, dimensions=3)
+
+
+def read_labels(path: Path) -> UInt8Array:
+    """Read an IDX file of labels: uint8 [count]. Raises InputError as `read_images` does."""
+    return _read_idx(path, dimensions=1)
+
+
+def read_split(images: Path, labels: Path, settings: DataSettings) -> tuple[UInt8Array, UInt8Array]:
+    """Read a pair of files and check that they belong together and match the settings.
+
+    Returns:
+        images uint8 [count, height, width] and labels uint8 [count], 0 .. classes-1
+
+    Raises:
+        InputError: naming the file, what was found and what was expected.
+    """
+    x, y = read_images(images), read_labels(labels)
+    if len(x) != len(y):
+        raise InputError(
+            f"{images.name} holds {len(x):,} images but {labels.name} holds {len(y):,} labels",
+            f"The two files in {images.parent} do not belong together: replace one of them.",
+        )
+    if x.shape[1:] != (settings.image_height, settings.image_width):
+        raise InputError(
+            f"{images}: images of {x.shape[1]} x {x.shape[2]} pixels, "
+            f"the settings say {settings.image_height} x {settings.image_width}",
+            f"Use --set data.image_height={x.shape[1]} --set data.image_width={x.shape[2]}, or other files.",
+        )
+    wrong = np.flatnonzero(y >= settings.classes)
+    if wrong.size:
+        raise InputError(
+            f"{labels}: label {y[wrong[0]]} at index {wrong[0]}, the settings allow 0 to {settings.classes - 1} "
+            f"({wrong.size:,} such labels in all)",
+            "Correct the file, or set data.classes to the number of classes it has.",
+        )
+    return x, y
+
+
+def check(files: IdxFiles, settings: DataSettings) -> None:
+    """Read everything once and raise InputError on the first thing that is wrong. Takes about 0.1 s for MNIST."""
+    train_images, _ = read_split(files.train_images, files.train_labels, settings)
+    read_split(files.test_images, files.test_labels, settings)
+    if settings.eval_examples >= len(train_images):
+        raise InputError(
+            f"data.eval_examples is {settings.eval_examples:,}, but {files.train_images.name} holds only "
+            f"{len(train_images):,} images: nothing would be left to train on",
+            "Choose a smaller number: --set data.eval_examples=N",
+        )
+
+
+def batches(count: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut 0..count into (start, stop) pairs of at most `size`."""
+    for start in range(0, count, size):
+        yield start, min(start + size, count)
+
+
+def _opened(path: Path) -> gzip.GzipFile:
+    with open(path, "rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"  # by content: a name can lie
+    return gzip.open(path, "rb") if packed else open(path, "rb")  # type: ignore[return-value]
+
+
+def _read_idx(path: Path, dimensions: int) -> UInt8Array:
+    remedy = f"Delete {path} and fetch it again, or restore it from its source."
+    try:
+        with _opened(path) as file:
+            content = file.read()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file", "Put it there, or name another folder: --set data.source=DIR") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as e:
+        raise InputError(f"{path}: broken gzip ({e})", remedy) from e
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read ({e.strerror or e})", remedy) from e
+
+    magic = bytes([0, 0, IDX_UINT8, dimensions])
+    if content[:4] != magic:
+        raise InputError(
+            f"{path}: starts with {content[:4].hex() or 'nothing'}, an IDX file of uint8 with {dimensions} "
+            f"dimension{'s' * (dimensions > 1)} starts with {magic.hex()}",
+            remedy,
+        )
+    header_bytes = 4 + 4 * dimensions
+    if len(content) < header_bytes:
+        raise InputError(f"{path}: truncated inside its {header_bytes}-byte header", remedy)
+    shape = tuple(int(n) for n in np.frombuffer(content, ">u4", dimensions, offset=4))
+    expected_bytes = header_bytes + int(np.prod(shape, dtype=object))
+    if len(content) != expected_bytes:
+        what = "truncated" if len(content) < expected_bytes else "too long"
+        dims = " x ".join(str(n) for n in shape)
+        raise InputError(
+            f"{path}: {what}: {len(content):,} bytes, its header ({dims}) promises {expected_bytes:,}", remedy
+        )
+    if 0 in shape:
+        raise InputError(f"{path}: holds no values (header: {' x '.join(str(n) for n in shape)})", remedy)
+    return np.frombuffer(content, np.uint8, offset=header_bytes).reshape(shape)

@@ -1,0 +1,146 @@
+"""ExampleGen for IDX files: images and labels become tf.Examples in the splits train, eval and test."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import apache_beam as beam
+import tensorflow as tf
+from google.protobuf import wrappers_pb2
+from tfx.components.example_gen.base_example_gen_executor import BaseExampleGenExecutor
+from tfx.components.example_gen.component import FileBasedExampleGen
+from tfx.dsl.components.base import executor_spec
+from tfx.proto import example_gen_pb2
+from tfx.types import standard_component_specs
+from tfx.utils import proto_utils
+
+from components import contract
+from components.dataset import IdxFiles, UInt8Array, batches, read_labels, read_split
+from components.settings import DataSettings
+
+BATCH: Final = 5000  # images per Beam element: few enough to fit a bundle, many enough to cost nothing
+
+
+def to_examples(images: UInt8Array, labels: UInt8Array) -> Iterator[bytes]:
+    """Serialize a batch of images as tf.Examples (see contract.py).
+
+    Args:
+        images: uint8 [batch, height, width], 0..255
+        labels: uint8 [batch]
+    """
+    flat = images.reshape(len(images), -1)  # [batch, height * width]
+    mean_intensity = flat.mean(axis=1) / contract.MAX_PIXEL  # [batch], 0..1
+    ink_fraction = (flat > contract.MAX_PIXEL // 2).mean(axis=1)  # [batch], 0..1
+    for pixels, label, mean, ink in zip(flat, labels.tolist(), mean_intensity.tolist(), ink_fraction.tolist(), strict=True):
+        example = tf.train.Example()
+        feature = example.features.feature
+        feature[contract.IMAGE].bytes_list.value.append(pixels.tobytes())
+        feature[contract.LABEL].int64_list.value.append(label)
+        feature[contract.MEAN_INTENSITY].float_list.value.append(mean)
+        feature[contract.INK_FRACTION].float_list.value.append(ink)
+        yield example.SerializeToString(deterministic=True)
+
+
+def split_ranges(train_count: int, test_count: int, settings: DataSettings) -> dict[str, list[tuple[int, int]]]:
+    """Which (start, stop) ranges of its source file each split holds, in batches.
+
+    The eval split is the last `eval_examples` of the training file; train is the rest, `repeat` times over.
+    """
+    cut = train_count - settings.eval_examples
+    return {
+        contract.TRAIN_SPLIT: list(batches(cut, BATCH)) * settings.repeat,
+        contract.EVAL_SPLIT: [(cut + start, cut + stop) for start, stop in batches(settings.eval_examples, BATCH)],
+        contract.TEST_SPLIT: list(batches(test_count, BATCH)),
+    }
+
+
+class ReadBatch(beam.DoFn):
+    """(start, stop) -> serialized tf.Examples of that range. Each worker reads its files once."""
+
+    def __init__(self, images: Path, labels: Path, settings: DataSettings) -> None:
+        self._source = (images, labels, settings)
+        self._split: tuple[UInt8Array, UInt8Array] | None = None
+
+    def process(self, span: tuple[int, int]) -> Iterator[bytes]:
+        if self._split is None:
+            self._split = read_split(*self._source)
+        images, labels = self._split
+        yield from to_examples(images[slice(*span)], labels[slice(*span)])
+
+
+class Executor(BaseExampleGenExecutor):
+    """Reads the files that `IdxExampleGen` named in its custom config, from `input_base`."""
+
+    def GetInputSourceToExamplePTransform(self) -> beam.PTransform:
+        raise RuntimeError("Splits come from index ranges, not from file patterns: see GenerateExamplesByBeam.")
+
+    def GenerateExamplesByBeam(self, pipeline: beam.Pipeline, exec_properties: dict[str, Any]) -> dict[str, Any]:
+        config = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+        settings = DataSettings(**config["settings"])
+        base = Path(exec_properties[standard_component_specs.INPUT_BASE_KEY])
+        files = IdxFiles(*(base / name for name in config["files"]))
+        ranges = split_ranges(len(read_labels(files.train_labels)), len(read_labels(files.test_labels)), settings)
+
+        def split(name: str, images: Path, labels: Path) -> beam.PCollection:
+            return (
+                pipeline
+                | f"Batches[{name}]" >> beam.Create(ranges[name], reshuffle=False)
+                | f"Examples[{name}]" >> beam.ParDo(ReadBatch(images, labels, settings)).with_output_types(bytes)
+            )
+
+        return {
+            contract.TRAIN_SPLIT: split(contract.TRAIN_SPLIT, files.train_images, files.train_labels),
+            contract.EVAL_SPLIT: split(contract.EVAL_SPLIT, files.train_images, files.train_labels),
+            contract.TEST_SPLIT: split(contract.TEST_SPLIT, files.test_images, files.test_labels),
+        }
+
+
+class IdxExampleGen(FileBasedExampleGen):
+    """ExampleGen whose input is four IDX files in one folder.
+
+    Args:
+        files: the four files, all in one folder, which becomes `input_base`.
+        settings: split sizes and what the images must look like.
+        content_sha256: of the files; part of the cache key, beside the sizes and times that TFX's driver looks at.
+
+    Outputs:
+        examples: Examples with the splits train, eval and test.
+    """
+
+    EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+
+    def __init__(self, files: IdxFiles, settings: DataSettings, content_sha256: str) -> None:
+        # The driver of TFX fingerprints what these patterns match; the split ranges are ours.
+        train, test = _pattern(files.train_images, files.train_labels), _pattern(files.test_images, files.test_labels)
+        patterns = {contract.TRAIN_SPLIT: train, contract.EVAL_SPLIT: train, contract.TEST_SPLIT: test}
+        Split = example_gen_pb2.Input.Split
+        super().__init__(
+            input_base=str(files.train_images.parent),
+            input_config=example_gen_pb2.Input(splits=[Split(name=k, pattern=v) for k, v in patterns.items()]),
+            custom_config=_pack(
+                {"files": [path.name for path in files], "settings": asdict(settings), "sha256": content_sha256}
+            ),
+        )
+
+
+def _pattern(images: Path, labels: Path) -> str:
+    return os.path.commonprefix([images.name, labels.name]) + "*"
+
+
+def _pack(config: dict[str, Any]) -> example_gen_pb2.CustomConfig:
+    packed = example_gen_pb2.CustomConfig()
+    packed.custom_config.Pack(wrappers_pb2.StringValue(value=json.dumps(config, sort_keys=True)))
+    return packed
+
+
+def _unpack(exec_property: str) -> dict[str, Any]:
+    packed, text = example_gen_pb2.CustomConfig(), wrappers_pb2.StringValue()
+    proto_utils.json_to_proto(exec_property, packed)
+    packed.custom_config.Unpack(text)
+    config: dict[str, Any] = json.loads(text.value)
+    return config

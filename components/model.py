@@ -1,0 +1,33 @@
+"""The MLP: 784-128-256-10 by default, sigmoid hidden layers, softmax output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+class MLP(tf.Module):
+    """A multi-layer perceptron that answers logits; softmax belongs to the loss and to the signatures.
+
+    Args:
+        sizes: units per layer, input and output included, e.g. (784, 128, 256, 10).
+        seed: of the initial weights: Glorot uniform (Glorot & Bengio 2010, eq. 16), the same for the same seed.
+    """
+
+    def __init__(self, sizes: Sequence[int], seed: int) -> None:
+        super().__init__(name="mlp")
+        self.weights: list[tf.Variable] = []
+        self.biases: list[tf.Variable] = []
+        for layer, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+            limit = (6.0 / (fan_in + fan_out)) ** 0.5
+            kernel = tf.random.stateless_uniform([fan_in, fan_out], [seed, layer], -limit, limit)
+            self.weights.append(tf.Variable(kernel, name=f"layer{layer}/weight"))  # [fan_in, fan_out]
+            self.biases.append(tf.Variable(tf.zeros([fan_out]), name=f"layer{layer}/bias"))  # [fan_out]
+
+    def __call__(self, pixels: tf.Tensor) -> tf.Tensor:
+        """pixels float32 [batch, sizes[0]] -> logits float32 [batch, sizes[-1]]"""
+        x = pixels
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            x = tf.sigmoid(x @ weight + bias)  # [batch, fan_out]
+        return x @ self.weights[-1] + self.biases[-1]  # [batch, classes]

@@ -1,0 +1,105 @@
+"""The settings of the components, checked when they are made. No heavy import: a wrong value is refused at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from components.errors import UsageError
+
+REAL_MNIST: Final = "mnist"
+OPTIMIZERS: Final = ("adamw", "sgd")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which digits to learn from, and what they must look like.
+
+    Attributes:
+        source: "mnist" for the real 60,000 + 10,000 images, or a folder with IDX files (plain or gzip).
+        image_height, image_width: size that every image must have, in pixels.
+        classes: number of classes; labels are 0 .. classes-1.
+        eval_examples: how many of the last training examples become the eval split.
+        repeat: writes the train split this many times over (1 = as it is); for measurements at scale.
+        min_mean_intensity, max_mean_intensity: bounds of an image's mean pixel / 255, in the schema.
+    """
+
+    source: str = REAL_MNIST
+    image_height: int = 28
+    image_width: int = 28
+    classes: int = 10
+    eval_examples: int = 5000
+    repeat: int = 1
+    # Of the real 70,000 digits the palest image has 0.025 and the darkest 0.398; inverted, 0.602 and more.
+    min_mean_intensity: float = 0.01
+    max_mean_intensity: float = 0.5
+
+    def __post_init__(self) -> None:
+        for key in ("image_height", "image_width", "classes", "eval_examples", "repeat"):
+            if getattr(self, key) < 1:
+                raise UsageError(f"data.{key} is {getattr(self, key)}, it must be at least 1")
+        if self.classes > 256:
+            raise UsageError(f"data.classes is {self.classes}, an IDX label byte holds at most 256 classes")
+        if not 0 <= self.min_mean_intensity < self.max_mean_intensity <= 1:
+            raise UsageError("data.min_mean_intensity and data.max_mean_intensity must satisfy 0 <= min < max <= 1")
+
+    @property
+    def pixels(self) -> int:
+        return self.image_height * self.image_width
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train.
+
+    Attributes:
+        steps: optimizer steps.
+        batch_size: examples per step.
+        optimizer: "adamw" or "sgd".
+        learning_rate: peak rate, reached after `warmup_steps`, then a cosine down to 0 (adamw); constant (sgd).
+        warmup_steps: steps of linear warm-up (adamw).
+        weight_decay: decoupled decay of the weight matrices (adamw).
+        hidden_layers: units of each hidden layer.
+        seed: of initial weights and batch order; equal seeds, data and machine give equal weights.
+    """
+
+    steps: int = 3000
+    batch_size: int = 256
+    optimizer: str = "adamw"
+    learning_rate: float = 0.005
+    warmup_steps: int = 100
+    weight_decay: float = 0.1
+    hidden_layers: tuple[int, ...] = (128, 256)
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "batch_size"):
+            if getattr(self, key) < 1:
+                raise UsageError(f"train.{key} is {getattr(self, key)}, it must be at least 1")
+        if self.optimizer not in OPTIMIZERS:
+            raise UsageError(f"train.optimizer is '{self.optimizer}', it must be one of {', '.join(OPTIMIZERS)}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise UsageError(f"train.learning_rate is {self.learning_rate}, it must be above 0")
+        if self.warmup_steps < 0 or self.weight_decay < 0:
+            raise UsageError("train.warmup_steps and train.weight_decay must not be negative")
+        if not all(units >= 1 for units in self.hidden_layers):
+            raise UsageError(f"train.hidden_layers is {list(self.hidden_layers)}, each must be at least 1")
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """What a model must reach on the test split to be blessed.
+
+    Attributes:
+        min_accuracy: lowest overall accuracy, 0..1.
+        max_accuracy_drop: how far overall accuracy may fall below the last blessed model's, 0..1.
+    """
+
+    min_accuracy: float = 0.97
+    max_accuracy_drop: float = 0.005
+
+    def __post_init__(self) -> None:
+        for key, value in asdict(self).items():
+            if not (math.isfinite(value) and 0 <= value <= 1):
+                raise UsageError(f"gate.{key} is {value}, it must be between 0 and 1")

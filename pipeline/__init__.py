@@ -1,0 +1,1 @@
+"""Wires the components into one DAG, runs it and explains what happened."""

@@ -1,0 +1,98 @@
+"""The command line: `python -m pipeline --help`. Imports nothing heavy until a command needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+STARTED = time.monotonic()
+
+import typer  # noqa: E402
+
+from components.errors import UserError  # noqa: E402
+from pipeline.home import Home  # noqa: E402
+
+app = typer.Typer(
+    help="Run the MNIST pipeline on TFX and see what happened.\n\n"
+    "Exit codes: 0 done, 1 unexpected failure, 2 usage, 3 model not blessed (nothing pushed), "
+    "4 data anomalies (nothing trained), 5 environment or input missing or corrupt.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+HomeOption = Annotated[
+    Path, typer.Option("--home", envvar="MNIST_TFX_HOME", help="Folder for data, metadata, artifacts and models.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout, nothing else.")]
+DEFAULT_HOME = Path("workspace")
+DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "default.toml"
+
+
+@app.callback()
+def main() -> None:
+    pass
+
+
+@app.command()
+def run(
+    home: HomeOption = DEFAULT_HOME,
+    config: Annotated[Path, typer.Option(help="A TOML file of settings; configs/ has several.")] = DEFAULT_CONFIG,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; repeatable.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the whole pipeline: data, statistics, training, evaluation, push.
+
+    Nodes whose inputs, settings and code are unchanged are taken from the cache.
+
+    Example: python -m pipeline run --set train.steps=500 --set data.source=/data/fashion
+    """
+    from pipeline import settings as settings_module
+    from pipeline.run import execute
+
+    settings = settings_module.load(config, overrides or [])
+    result = execute(settings, Home(home.resolve()), lines_to_stderr=as_json, started=STARTED)
+    if as_json:
+        print(result.to_json())
+    else:
+        _print_summary(result, home)
+    if result.error:
+        print(result.error, file=sys.stderr)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
+    """Show the latest finished run of a home."""
+    from pipeline.run import latest_result
+
+    result = latest_result(Home(home.resolve()))
+    if as_json:
+        print(result.to_json())
+    else:
+        _print_summary(result, home)
+        if result.error:
+            print(result.error)
+
+
+def _print_summary(result, home) -> None:  # type: ignore[no-untyped-def]
+    print(json.dumps(result.metrics))
+
+
+def cli() -> NoReturn:
+    """Run the app; errors that a user can act on become a message and their exit code."""
+    try:
+        app()
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(e.exit_code)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    cli()

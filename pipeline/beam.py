@@ -1,0 +1,41 @@
+"""Beam's arguments, explicit: nothing is downloaded, packaged or guessed at run time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from components.errors import UsageError
+
+IN_MEMORY: Final = "FnApiRunner"
+
+
+@dataclass(frozen=True)
+class BeamSettings:
+    """Where the Beam nodes run.
+
+    Attributes:
+        runner: "FnApiRunner" runs in this process; any other Beam runner by its name. Never "DirectRunner":
+            since Beam 2.68 that name first tries Prism, a Go binary that it downloads.
+        args: further Beam options, e.g. ("--job_endpoint=localhost:8099",).
+    """
+
+    runner: str = IN_MEMORY
+    args: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.runner in {"DirectRunner", "PrismRunner", "SwitchingDirectRunner"}:
+            raise UsageError(
+                f"beam.runner is {self.runner}, which downloads a binary at run time",
+                f"Use --set beam.runner={IN_MEMORY}, the same in memory, or the runner of a Beam cluster.",
+            )
+
+
+def pipeline_args(settings: BeamSettings) -> list[str]:
+    return [
+        f"--runner={settings.runner}",
+        # TFX packs itself into an sdist for remote workers in every Beam node unless the workers' image is
+        # named; in memory there are none (6.5 s of a run).
+        *(["--sdk_container_image=none"] if settings.runner == IN_MEMORY else []),
+        *settings.args,
+    ]

@@ -1,0 +1,56 @@
+"""What to tell a user about a failed node: the root exception, our file and line, the log file."""
+
+from __future__ import annotations
+
+import errno
+import re
+import traceback
+from pathlib import Path
+from typing import Final
+
+from components.errors import InputError, UserError
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+_OUR_FRAME: Final = re.compile(r'File "([^"]*/(?:components|pipeline)/[^"]+\.py)", line (\d+)')
+_DISK_FULL: Final = ("No space left on device", "Disk quota exceeded")
+
+
+def explain(node_id: str, error: BaseException, log_file: Path) -> tuple[str, int]:
+    """A message of a few lines, and the exit code that goes with it."""
+    root = root_cause(error)
+    if isinstance(root, UserError):
+        return f"{node_id}: {root}\nLog: {log_file}", root.exit_code
+    text = "".join(traceback.format_exception(error))
+    if getattr(root, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(sign in text for sign in _DISK_FULL):
+        return f"{node_id}: the disk is full\nMake room, or name another home: --home DIR\nLog: {log_file}", InputError.exit_code
+    where = our_line(root) or our_line(error) or "outside our code"
+    return f"{node_id} failed: {type(root).__name__}: {_first_line(root)}\nAt: {where}\nLog: {log_file}", 1
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """The innermost exception of a chain; a UserError anywhere in it wins."""
+    chain = [error]
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None and inner not in chain:
+        chain.append(inner)
+    return next((e for e in chain if isinstance(e, UserError)), chain[-1])
+
+
+def our_line(error: BaseException) -> str | None:
+    """`components/trainer.py:123`: the innermost frame of ours; Beam carries some tracebacks as text only."""
+    frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+    ours = [(name, number) for name, number in frames if _is_ours(name)]
+    ours += [(name, int(number)) for name, number in _OUR_FRAME.findall(str(error)) if _is_ours(name)]
+    if not ours:
+        return None
+    name, number = ours[-1]
+    return f"{Path(name).resolve().relative_to(ROOT)}:{number}"
+
+
+def _is_ours(name: str) -> bool:
+    path = Path(name).resolve()
+    return any(path.is_relative_to(ROOT / package) for package in ("components", "pipeline")) and path.name != "local.py"
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else "(no message)"

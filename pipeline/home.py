@@ -1,0 +1,64 @@
+"""The home: every file that running the product leaves behind, below one folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.errors import InputError
+
+
+@dataclass(frozen=True)
+class Home:
+    """Paths below `root`; nothing is created until it is needed."""
+
+    root: Path
+
+    @property
+    def metadata(self) -> Path:
+        return self.root / "metadata.sqlite"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def serving_model(self) -> Path:
+        return self.root / "serving_model" / "mnist"
+
+    def data(self, dataset: str) -> Path:
+        return self.root / "data" / dataset
+
+    def logs(self, run_id: str) -> Path:
+        return self.root / "logs" / run_id
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """One run at a time: the lock is the kernel's, so a killed run leaves none behind.
+
+        Raises:
+            InputError: the home cannot be written, or another run is using it.
+        """
+        lock = self.root / ".run.lock"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = open(lock, "a+")
+        except OSError as e:
+            raise InputError(f"{self.root}: cannot be written ({e.strerror})", "Name another home: --home DIR") from e
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise InputError(
+                    f"{self.root}: another run is using this home (process {file.read().strip() or 'unknown'})",
+                    "Wait for it to end, or give this run its own home: --home DIR",
+                ) from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield

@@ -1,0 +1,87 @@
+"""Questions to ML Metadata (MLMD), answered as plain values. Reads only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ml_metadata.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tfx.types import standard_component_specs as keys
+
+from components import contract
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run led to, as far as it got.
+
+    Attributes:
+        metrics: test_accuracy and test_cross_entropy (TFMA), train_accuracy and eval_accuracy (Trainer).
+        blessed: the Evaluator's verdict; None when it did not run.
+        checks: the gate's bounds as in verdict.json.
+        pushed_destination: folder of the pushed version; None when nothing was pushed.
+    """
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    blessed: bool | None = None
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    pushed_destination: str | None = None
+
+
+def outputs(store: MetadataStore, execution_id: int) -> dict[str, list[mlmd.Artifact]]:
+    """Output artifacts of an execution by output key, those it took from the cache included."""
+    events = [e for e in store.get_events_by_execution_ids([execution_id]) if e.type in _OUTPUT_EVENTS]
+    artifacts = {a.id: a for a in store.get_artifacts_by_id([e.artifact_id for e in events])}
+    found: dict[str, list[mlmd.Artifact]] = {}
+    for event in events:
+        found.setdefault(event.path.steps[0].key, []).append(artifacts[event.artifact_id])
+    return found
+
+
+_OUTPUT_EVENTS = (mlmd.Event.OUTPUT, mlmd.Event.INTERNAL_OUTPUT, mlmd.Event.DECLARED_OUTPUT)
+
+
+def outcome(store: MetadataStore, execution_ids: dict[str, int]) -> Outcome:
+    """Put together what the nodes of one run published.
+
+    Args:
+        execution_ids: by node id; nodes that did not run are simply absent.
+    """
+    found = {key: artifacts[0] for i in execution_ids.values() for key, artifacts in outputs(store, i).items() if artifacts}
+    metrics: dict[str, float] = {}
+    blessed, checks, destination = None, [], None
+    if keys.MODEL_RUN_KEY in found:
+        history = _read(found[keys.MODEL_RUN_KEY], contract.HISTORY_FILE)
+        metrics |= {name: history[name] for name in ("train_accuracy", "eval_accuracy") if name in history}
+    if keys.EVALUATION_KEY in found:
+        verdict = _read(found[keys.EVALUATION_KEY], contract.VERDICT_FILE)
+        overall = verdict["slices"]["overall"]
+        metrics["test_accuracy"] = overall["sparse_categorical_accuracy"]
+        metrics["test_cross_entropy"] = overall["sparse_categorical_crossentropy"]
+        blessed, checks = verdict["blessed"], verdict["checks"]
+    if keys.PUSHED_MODEL_KEY in found:
+        pushed = found[keys.PUSHED_MODEL_KEY].custom_properties
+        if pushed["pushed"].int_value == 1:
+            destination = pushed["pushed_destination"].string_value
+    return Outcome(metrics, blessed, checks, destination)
+
+
+def last_output_ids(store: MetadataStore, context_name: str) -> list[int]:
+    """Ids of the artifacts that the latest finished execution of a node put out; [] before the first one."""
+    context = store.get_context_by_type_and_name("node", context_name)
+    executions = store.get_executions_by_context(context.id) if context else []
+    done = [e.id for e in executions if e.last_known_state in (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)]
+    return sorted(a.id for found in outputs(store, max(done)).values() for a in found) if done else []
+
+
+def has_run(store: MetadataStore, context_name: str) -> bool:
+    context = store.get_context_by_type_and_name("node", context_name)
+    return bool(context and store.get_executions_by_context(context.id))
+
+
+def _read(artifact: mlmd.Artifact, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(Path(artifact.uri, name).read_text())
+    return content

@@ -1,0 +1,159 @@
+"""The local orchestrator: TFX's LocalDagRunner, node by node, with states, log files and source-aware caching."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any, Protocol
+
+from ml_metadata.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+from tfx.dsl.compiler import compiler, constants
+from tfx.orchestration import metadata
+from tfx.orchestration.local import local_dag_runner, runner_utils
+from tfx.orchestration.pipeline import Pipeline
+from tfx.orchestration.portable import launcher, runtime_parameter_utils
+from tfx.proto.orchestration import pipeline_pb2
+
+from pipeline import lineage
+from pipeline.progress import State
+from pipeline.source_key import PARAMETER, modules_named_by, source_sha256
+
+log = logging.getLogger(__name__)
+RESOLVER_TYPE = "tfx.dsl.components.common.resolver.Resolver"
+
+
+class NodeFailedError(Exception):
+    """A node raised; the cause is chained."""
+
+    def __init__(self, node_id: str, log_file: Path) -> None:
+        super().__init__(node_id)
+        self.node_id = node_id
+        self.log_file = log_file
+
+
+class Events(Protocol):
+    """Told about each node as it starts and ends."""
+
+    def node_started(self, node_id: str) -> Path:
+        """Returns the log file that the node writes to from now on."""
+
+    def node_finished(self, node_id: str, state: State) -> None: ...
+
+
+def compiled(pipeline: Pipeline, run_id: str) -> pipeline_pb2.Pipeline:
+    """The pipeline's intermediate representation (IR) for one run."""
+    ir = compiler.Compiler().compile(pipeline)
+    runtime_parameter_utils.substitute_runtime_parameter(ir, {constants.PIPELINE_RUN_ID_PARAMETER_NAME: run_id})
+    return ir
+
+
+class LocalRunner(local_dag_runner.LocalDagRunner):
+    """Runs a compiled pipeline in this process, one node after another (they are in topological order).
+
+    Attributes:
+        execution_ids: MLMD execution of each node that ran or was cached, by node id.
+    """
+
+    def __init__(self, events: Events) -> None:
+        super().__init__()
+        self.execution_ids: dict[str, int] = {}
+        self._events = events
+
+    def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, run_options: Any = None) -> None:
+        """Launch every node. Raises NodeFailedError on the first that fails; what is after it does not run."""
+        deployment = runner_utils.extract_local_deployment_config(pipeline)
+        store_kinds = deployment.metadata_connection_config
+        connection = getattr(store_kinds, store_kinds.WhichOneof("connection_config"))
+        with metadata.Metadata(connection) as handle:
+            sweep_interrupted(handle.store)
+            pushed_is_gone = _pushed_version_is_gone(handle.store)
+        for wrapper in pipeline.nodes:
+            node = wrapper.pipeline_node
+            node_id = node.node_info.id
+            executor = runner_utils.extract_executor_spec(deployment, node_id)
+            _add_source_key(node, executor)
+            if node_id == "Pusher" and pushed_is_gone:
+                node.execution_options.caching_options.enable_cache = False
+            launch = launcher.Launcher(
+                pipeline_node=node,
+                mlmd_connection=metadata.Metadata(connection),
+                pipeline_info=pipeline.pipeline_info,
+                pipeline_runtime_spec=pipeline.runtime_spec,
+                executor_spec=executor,
+                custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node_id),
+            )
+            self._launch(node, launch, connection)
+
+    def _launch(self, node: pipeline_pb2.PipelineNode, launch: launcher.Launcher, connection: Any) -> None:
+        node_id = node.node_info.id
+        is_resolver = node.node_info.type.name == RESOLVER_TYPE
+        with metadata.Metadata(connection) as handle:
+            before = _resolved(handle.store, node) if is_resolver else None
+        log_file = self._events.node_started(node_id)
+        try:
+            info = launch.launch()
+        except Exception as e:
+            log.exception("node %s failed", node_id)
+            self._events.node_finished(node_id, "failed")
+            raise NodeFailedError(node_id, log_file) from e
+        if info is None or not info.execution_id:
+            self._events.node_finished(node_id, "skipped")
+            return
+        with metadata.Metadata(connection) as handle:
+            (execution,) = handle.store.get_executions_by_id([info.execution_id])
+            # A Resolver only looks up; it counts as cached when the answer is that of the run before.
+            same_answer = is_resolver and before == _resolved(handle.store, node)
+        if execution.last_known_state == mlmd.Execution.FAILED:  # TFX does not raise for unresolvable inputs
+            self._events.node_finished(node_id, "failed")
+            raise NodeFailedError(node_id, log_file) from RuntimeError("its inputs could not be resolved")
+        self.execution_ids[node_id] = info.execution_id
+        cached = execution.last_known_state == mlmd.Execution.CACHED or same_answer
+        self._events.node_finished(node_id, "cached" if cached else "ran")
+
+
+def _add_source_key(node: pipeline_pb2.PipelineNode, executor: Any) -> None:
+    """Make the node's cache key depend on the source of the functions and classes of ours that it names."""
+    names = [value.field_value.string_value for value in node.parameters.parameters.values()]
+    python_class = getattr(executor, "python_executor_spec", executor)  # Beam's spec wraps the plain one
+    names.append(getattr(python_class, "class_path", ""))
+    if modules := modules_named_by(names):
+        node.parameters.parameters[PARAMETER].field_value.string_value = source_sha256(modules)
+
+
+def _resolved(store: MetadataStore, node: pipeline_pb2.PipelineNode) -> list[int] | None:
+    """The artifacts that a node's last execution put out; None if it never ran."""
+    (name,) = [c.name.field_value.string_value for c in node.contexts.contexts if c.type.name == "node"]
+    return lineage.last_output_ids(store, name)
+
+
+def sweep_interrupted(store: MetadataStore) -> None:
+    """Close what a killed run left open: its executions stay RUNNING for ever and their folders stay on disk.
+
+    Only called by the one run that holds the home, so whatever is RUNNING here is dead.
+    """
+    dead = [e for e in store.get_executions() if e.last_known_state in (mlmd.Execution.RUNNING, mlmd.Execution.NEW)]
+    for execution in dead:
+        log.warning("execution %d was interrupted: marked as failed", execution.id)
+        execution.last_known_state = mlmd.Execution.FAILED
+    if dead:
+        store.put_executions(dead)
+
+
+def remove_unpublished(artifacts: Path, store: MetadataStore) -> None:
+    """Delete output folders of executions that never finished: `<artifacts>/<node>/<key>/<execution id>`."""
+    finished = {e.id for e in store.get_executions() if e.last_known_state in (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)}
+    for folder in artifacts.glob("*/*/*"):
+        if folder.is_dir() and folder.name.isdecimal() and int(folder.name) not in finished:
+            log.warning("removing %s, left by an interrupted run", folder)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _pushed_version_is_gone(store: MetadataStore) -> bool:
+    """Whether the last pushed version was deleted since: a cached Pusher would claim it is still there."""
+    pushed = [a for a in store.get_artifacts_by_type("PushedModel") if a.custom_properties["pushed"].int_value == 1]
+    if not pushed:
+        return False
+    last = max(pushed, key=lambda artifact: artifact.id)
+    return not Path(last.custom_properties["pushed_destination"].string_value).is_dir()

@@ -1,0 +1,148 @@
+"""One run from settings to summary. The heavy imports happen here, with the screen kept clean."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from components import dataset, fetch
+from components.dataset import IdxFiles
+from components.errors import DataAnomaliesError, InputError
+from components.settings import REAL_MNIST
+from pipeline.failure import explain
+from pipeline.home import Home
+from pipeline.output_capture import OutputCapture, captured
+from pipeline.progress import Progress, State
+from pipeline.settings import Settings
+
+Status = Literal["pushed", "not_blessed", "anomalies", "failed"]
+EXIT_CODES: dict[Status, int] = {"pushed": 0, "not_blessed": 3, "anomalies": 4, "failed": 1}
+RESULT_FILE = "run.json"  # in the run's log folder
+
+@dataclass
+class Result:
+    """What `run --json` prints; the field names are a contract."""
+
+    run_id: str
+    status: Status = "failed"
+    pushed_version: str | None = None
+    blessed: bool | None = None
+    infra_blessed: bool | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    startup_seconds: float = 0.0
+    error: str | None = None
+    exit_code: int = 1
+
+    def to_json(self) -> str:
+        return json.dumps({key: value for key, value in asdict(self).items() if key != "exit_code"})
+
+
+def prepare_data(settings: Settings, home: Home, report: fetch.Report) -> IdxFiles:
+    """The checked IDX files of `data.source`, fetched if they are the real MNIST. Raises InputError."""
+    if settings.data.source == REAL_MNIST:
+        files = fetch.fetch_mnist(home.data(REAL_MNIST), report)
+    else:
+        files = dataset.locate(Path(settings.data.source).expanduser().resolve())
+    dataset.check(files, settings.data)
+    return files
+
+
+def execute(settings: Settings, home: Home, *, lines_to_stderr: bool, started: float) -> Result:
+    """Run the pipeline once in `home`.
+
+    Args:
+        lines_to_stderr: keep stdout free, for --json.
+        started: time.monotonic() of the process's start, from which `seconds` counts.
+
+    Raises:
+        InputError: data or home are not fit to start with. What goes wrong later is in the Result.
+    """
+    with home.exclusive():
+        run_id = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
+        result = Result(run_id)
+        try:
+            with captured(home.logs(run_id)) as capture:
+                stream = capture.stderr if lines_to_stderr else capture.stdout
+                try:
+                    files = prepare_data(settings, home, lambda line: print(line, file=stream))
+                    _run(settings, home, files, result, capture, stream, started)
+                finally:
+                    result.seconds = round(time.monotonic() - started, 2)
+                _write(home.logs(run_id) / RESULT_FILE, result.to_json())
+        except OSError as e:
+            raise InputError(f"{home.root}: cannot be written ({e.strerror or e})", "Make room there, or name another home: --home DIR") from e
+    return result
+
+
+def _run(
+    settings: Settings,
+    home: Home,
+    files: IdxFiles,
+    result: Result,
+    capture: OutputCapture,
+    stream: TextIO,
+    started: float,
+) -> None:
+    print("starting TFX, TensorFlow and Beam", file=stream)
+    from tfx.orchestration import metadata
+
+    from pipeline import lineage, local
+    from pipeline.dag import create_pipeline
+
+    pipeline = create_pipeline(settings, files, home)
+    ir = local.compiled(pipeline, result.run_id)
+    with metadata.Metadata(pipeline.metadata_connection_config) as handle:
+        local.sweep_interrupted(handle.store)
+        local.remove_unpublished(home.artifacts, handle.store)
+    result.startup_seconds = round(time.monotonic() - started, 2)
+
+    with Progress([node.pipeline_node.node_info.id for node in ir.nodes], stream) as progress:
+        runner = local.LocalRunner(_Screen(progress, capture))
+        try:
+            runner.run_with_ir(ir)
+        except local.NodeFailedError as e:
+            cause = e.__cause__ or e
+            result.status = "anomalies" if isinstance(cause, DataAnomaliesError) else "failed"
+            result.error, result.exit_code = explain(e.node_id, cause, e.log_file)
+    result.nodes = [{"id": n.id, "state": n.state, "seconds": round(n.seconds, 2)} for n in progress.nodes]
+
+    with metadata.Metadata(pipeline.metadata_connection_config) as handle:
+        outcome = lineage.outcome(handle.store, runner.execution_ids)
+    result.metrics, result.blessed = outcome.metrics, outcome.blessed
+    if result.error is None:
+        result.status = "pushed" if outcome.pushed_destination else "not_blessed"
+        result.exit_code = EXIT_CODES[result.status]
+        result.pushed_version = Path(outcome.pushed_destination).name if outcome.pushed_destination else None
+        failed = [c for c in outcome.checks if not c["passed"]]
+        if failed:
+            result.error = "not blessed, nothing pushed: " + "; ".join(
+                f"{c['metric']}[{c['slice']}] {c['value']:.4f} < {c['bound']:.4f}" for c in failed
+            )
+
+
+class _Screen:
+    """Turns the runner's events into rows of the table and log files."""
+
+    def __init__(self, progress: Progress, capture: OutputCapture) -> None:
+        self._progress = progress
+        self._capture = capture
+
+    def node_started(self, node_id: str) -> Path:
+        self._progress.start(node_id)
+        return self._capture.to(node_id)
+
+    def node_finished(self, node_id: str, state: State) -> None:
+        self._progress.finish(state)
+
+
+def _write(path: Path, content: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(content + "\n")
+    temporary.replace(path)

@@ -1,0 +1,1 @@
+"""Serves pushed models. Meets pipeline/ only at the folder of pushed versions; never imports tfx."""
