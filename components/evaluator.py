@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2
 from tfx.components.evaluator.component import Evaluator
 from tfx.components.evaluator.executor import Executor as TfxExecutor
 from tfx.dsl.components.base import executor_spec
@@ -18,8 +19,8 @@ from components import contract
 from components.settings import GateSettings
 
 ACCURACY: Final = "sparse_categorical_accuracy"
-CROSS_ENTROPY: Final = "sparse_categorical_crossentropy"
-EXAMPLE_COUNT: Final = "example_count"
+OVERALL: Final = "overall"
+TOLERANCE: Final = 1e-9  # TFMA compares strictly; a model exactly as good as the bound passes
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class Check:
     """One bound of the gate and whether the model holds it.
 
     Attributes:
-        metric, slice: what was measured, e.g. accuracy over `overall`.
+        metric, slice: what was measured, e.g. accuracy over "overall" or "label=3".
         value: measured on the candidate.
         bound: lowest passing value.
-        baseline: the same metric of the last blessed model; None when there is none.
-        passed: value >= bound.
+        baseline: the same metric of the last blessed model; None for an absolute bound.
+        passed: TFMA's verdict.
     """
 
     metric: str
@@ -41,20 +42,17 @@ class Check:
     baseline: float | None
     passed: bool
 
-    def __str__(self) -> str:
-        against = "" if self.baseline is None else f" (baseline {self.baseline:.4f})"
-        return f"{self.metric}[{self.slice}] {self.value:.4f} {'>=' if self.passed else '<'} {self.bound:.4f}{against}"
-
 
 def eval_config(settings: GateSettings) -> tfma.EvalConfig:
-    """TFMA configuration: metrics overall and per digit, an absolute and a baseline threshold on accuracy."""
-    accuracy_threshold = tfma.MetricThreshold(
+    """TFMA configuration: metrics overall and per digit, bounds on overall accuracy."""
+    threshold = tfma.MetricThreshold(
         value_threshold=tfma.GenericValueThreshold(lower_bound={"value": settings.min_accuracy}),
         change_threshold=tfma.GenericChangeThreshold(
             direction=tfma.MetricDirection.HIGHER_IS_BETTER,
-            absolute={"value": -settings.max_accuracy_drop - 1e-9},  # TFMA compares strictly: equal must pass
+            absolute={"value": -settings.max_accuracy_drop - TOLERANCE},
         ),
     )
+    overall = config_pb2.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=threshold)
     return tfma.EvalConfig(
         model_specs=[
             tfma.ModelSpec(
@@ -69,22 +67,29 @@ def eval_config(settings: GateSettings) -> tfma.EvalConfig:
                 metrics=[
                     tfma.MetricConfig(class_name="ExampleCount"),
                     tfma.MetricConfig(class_name="SparseCategoricalCrossentropy"),
-                    tfma.MetricConfig(class_name="SparseCategoricalAccuracy", threshold=accuracy_threshold),
+                    tfma.MetricConfig(class_name="SparseCategoricalAccuracy", per_slice_thresholds=[overall]),
                 ]
             )
         ],
     )
 
 
-def checks(config: tfma.EvalConfig, overall: dict[str, float], baseline: dict[str, float] | None) -> list[Check]:
-    """The bounds of `eval_config` beside what was measured; each as TFMA judges it."""
-    (threshold,) = [m.threshold for m in config.metrics_specs[0].metrics if m.HasField("threshold")]
-    value, floor = overall[ACCURACY], threshold.value_threshold.lower_bound.value
-    found = [Check("accuracy", "overall", value, floor, None, value >= floor)]
+def overall_checks(
+    settings: tfma.MetricThreshold, value: float, baseline: float | None, failed: set[tuple[str, str]]
+) -> list[Check]:
+    """The bounds on overall accuracy, with what was measured and what TFMA said.
+
+    Args:
+        settings: the threshold as `eval_config` put it.
+        value, baseline: accuracy of the candidate and of the last blessed model (None: there is none), 0..1.
+        failed: (metric, kind) of TFMA's failures, kind being "value" or "change".
+    """
+    floor = settings.value_threshold.lower_bound.value
+    checks = [Check("accuracy", OVERALL, value, floor, None, (ACCURACY, "value") not in failed)]
     if baseline is not None:
-        floor = baseline[ACCURACY] + threshold.change_threshold.absolute.value
-        found.append(Check("accuracy", "overall", value, floor, baseline[ACCURACY], value >= floor))
-    return found
+        floor = baseline + settings.change_threshold.absolute.value + TOLERANCE
+        checks.append(Check("accuracy", OVERALL, value, floor, baseline, (ACCURACY, "change") not in failed))
+    return checks
 
 
 class Executor(TfxExecutor):
@@ -93,28 +98,39 @@ class Executor(TfxExecutor):
     def Do(self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]) -> None:
         super().Do(input_dict, output_dict, exec_properties)
         folder = artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY])
-        blessing = artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY])
         config = tfma.EvalConfig()
         proto_utils.json_to_proto(exec_properties[standard_component_specs.EVAL_CONFIG_KEY], config)
         has_baseline = bool(input_dict.get(standard_component_specs.BASELINE_MODEL_KEY))
-        candidate = _slices(folder, tfma.CANDIDATE_KEY if has_baseline else "")
-        baseline = _slices(folder, tfma.BASELINE_KEY)["overall"] if has_baseline else None
+
+        validation = tfma.load_validation_result(folder)
+        failed = {
+            (failure.metric_key.name, _kind(failure))
+            for one_slice in validation.metric_validations_per_slice
+            for failure in one_slice.failures
+        }
+        candidate = _slices(folder, tfma.CANDIDATE_KEY if has_baseline else None)
+        baseline = _slices(folder, tfma.BASELINE_KEY)[OVERALL][ACCURACY] if has_baseline else None
+        (threshold,) = [p.threshold for m in config.metrics_specs[0].metrics for p in m.per_slice_thresholds]
         verdict = {
-            "blessed": blessing.get_int_custom_property("blessed") == 1,
-            "checks": [asdict(check) for check in checks(config, candidate["overall"], baseline)],
+            "blessed": validation.validation_ok,
+            "checks": [asdict(c) for c in overall_checks(threshold, candidate[OVERALL][ACCURACY], baseline, failed)],
             "slices": candidate,
         }
         Path(folder, contract.VERDICT_FILE).write_text(json.dumps(verdict, indent=1))
 
 
-def _slices(folder: str, model_name: str) -> dict[str, dict[str, float]]:
-    """TFMA's result as {"overall" or "label=3": {metric: value}}."""
-    result = tfma.load_eval_result(folder, model_name=model_name or None)
+def _kind(failure: Any) -> str:
+    """A failure carries only the threshold that was missed: the absolute one or the one against the baseline."""
+    return "value" if failure.metric_threshold.HasField("value_threshold") else "change"
+
+
+def _slices(folder: str, model_name: str | None) -> dict[str, dict[str, float]]:
+    """TFMA's result of one model as {"overall" or "label=3": {metric: value}}."""
+    result = tfma.load_eval_result(folder, model_name=model_name)
     found = {}
     for key, outputs in result.slicing_metrics:
-        name = ",".join(f"{feature}={value}" for feature, value in key) or "overall"
-        metrics = outputs[""][""]
-        found[name] = {metric: float(v["doubleValue"]) for metric, v in metrics.items() if "doubleValue" in v}
+        name = ",".join(f"{feature}={value}" for feature, value in key) or OVERALL
+        found[name] = {k: float(v["doubleValue"]) for k, v in outputs[""][""].items() if "doubleValue" in v}
     return dict(sorted(found.items()))
 
 

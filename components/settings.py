@@ -67,7 +67,7 @@ class TrainSettings:
     steps: int = 3000
     batch_size: int = 256
     optimizer: str = "adamw"
-    learning_rate: float = 0.005
+    learning_rate: float = 0.02
     warmup_steps: int = 100
     weight_decay: float = 0.1
     hidden_layers: tuple[int, ...] = (128, 256)

