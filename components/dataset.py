@@ -11,7 +11,7 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -33,11 +33,11 @@ class IdxFiles(NamedTuple):
     test_labels: Path
 
     def sha256(self) -> str:
-        """SHA-256 over the four files' bytes as they lie on disk."""
+        """SHA-256 over the four files' uncompressed content."""
         digest = hashlib.sha256()
         for path in self:
             with _opened(path) as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())  # type: ignore[arg-type]
+                digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
 
 
@@ -138,10 +138,10 @@ def batches(count: int, size: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, count)
 
 
-def _opened(path: Path) -> gzip.GzipFile:
+def _opened(path: Path) -> IO[bytes]:
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"  # by content: a name can lie
-    return gzip.open(path, "rb") if packed else open(path, "rb")  # type: ignore[return-value]
+    return cast(IO[bytes], gzip.open(path, "rb")) if packed else open(path, "rb")
 
 
 def _read_idx(path: Path, dimensions: int) -> UInt8Array:
@@ -150,7 +150,7 @@ def _read_idx(path: Path, dimensions: int) -> UInt8Array:
         with _opened(path) as file:
             content = file.read()
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file", "Put it there, or name another folder: --set data.source=DIR") from None
+        raise InputError(f"{path}: no such file", "Put it there, or name a folder: --set data.source=DIR") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as e:
         raise InputError(f"{path}: broken gzip ({e})", remedy) from e
     except OSError as e:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +36,8 @@ def to_examples(images: UInt8Array, labels: UInt8Array) -> Iterator[bytes]:
     flat = images.reshape(len(images), -1)  # [batch, height * width]
     mean_intensity = flat.mean(axis=1) / contract.MAX_PIXEL  # [batch], 0..1
     ink_fraction = (flat > contract.MAX_PIXEL // 2).mean(axis=1)  # [batch], 0..1
-    for pixels, label, mean, ink in zip(flat, labels.tolist(), mean_intensity.tolist(), ink_fraction.tolist(), strict=True):
+    columns = (flat, labels.tolist(), mean_intensity.tolist(), ink_fraction.tolist())
+    for pixels, label, mean, ink in zip(*columns, strict=True):
         example = tf.train.Example()
         feature = example.features.feature
         feature[contract.IMAGE].bytes_list.value.append(pixels.tobytes())
@@ -129,7 +130,9 @@ class IdxExampleGen(FileBasedExampleGen):
 
 
 def _pattern(images: Path, labels: Path) -> str:
-    return os.path.commonprefix([images.name, labels.name]) + "*"
+    """A glob for both names: what they share at the start."""
+    shared = takewhile(lambda pair: pair[0] == pair[1], zip(images.name, labels.name, strict=False))
+    return "".join(a for a, _ in shared) + "*"
 
 
 def _pack(config: dict[str, Any]) -> example_gen_pb2.CustomConfig:

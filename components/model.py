@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -19,7 +20,7 @@ class MLP(tf.Module):
         super().__init__(name="mlp")
         self.weights: list[tf.Variable] = []
         self.biases: list[tf.Variable] = []
-        for layer, (fan_in, fan_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
             limit = (6.0 / (fan_in + fan_out)) ** 0.5
             kernel = tf.random.stateless_uniform([fan_in, fan_out], [seed, layer], -limit, limit)
             self.weights.append(tf.Variable(kernel, name=f"layer{layer}/weight"))  # [fan_in, fan_out]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import filecmp
 import fcntl
+import filecmp
 import os
 import shutil
 import time
@@ -49,7 +49,7 @@ def publish(model: Path, base: Path, now_s: int) -> Path:
             shutil.copytree(model, temporary)
             for file in _files(temporary):
                 if not filecmp.cmp(file, model / file.relative_to(temporary), shallow=False):
-                    raise InputError(f"{file} differs from its original after copying", "Check the disk, then run again.")
+                    raise InputError(f"{file} differs from its original after copying", "Check the disk.")
                 _sync(file)
             _sync(temporary)
             target = base / str(version)

@@ -29,7 +29,7 @@ def curated_schema(settings: DataSettings) -> schema_pb2.Schema:
 
 
 def schema_text(settings: DataSettings) -> str:
-    return text_format.MessageToString(curated_schema(settings))
+    return str(text_format.MessageToString(curated_schema(settings)))
 
 
 @component

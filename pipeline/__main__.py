@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 STARTED = time.monotonic()
 
@@ -14,6 +13,9 @@ import typer  # noqa: E402
 
 from components.errors import UserError  # noqa: E402
 from pipeline.home import Home  # noqa: E402
+
+if TYPE_CHECKING:
+    from pipeline.run import Result
 
 app = typer.Typer(
     help="Run the MNIST pipeline on TFX and see what happened.\n\n"
@@ -27,7 +29,7 @@ app = typer.Typer(
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="MNIST_TFX_HOME", help="Folder for data, metadata, artifacts and models.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line of stdout, nothing else.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
 DEFAULT_HOME = Path("workspace")
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "default.toml"
 
@@ -60,7 +62,7 @@ def run(
     if as_json:
         print(result.to_json())
     else:
-        _print_summary(result, home)
+        _print_summary(result)
     if result.error:
         print(result.error, file=sys.stderr)
     raise typer.Exit(result.exit_code)
@@ -75,23 +77,29 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     if as_json:
         print(result.to_json())
     else:
-        _print_summary(result, home)
+        _print_summary(result)
         if result.error:
             print(result.error)
 
 
-def _print_summary(result, home) -> None:  # type: ignore[no-untyped-def]
-    print(json.dumps(result.metrics))
+def _print_summary(result: Result) -> None:
+    """Where the time went, how good the model is, what became of it."""
+    total = result.seconds or 1.0
+    parts = {"start-up": result.startup_seconds} | {node["id"]: node["seconds"] for node in result.nodes}
+    shares = [f"{name} {part:.1f} ({part / total:.0%})" for name, part in parts.items() if part >= 0.01 * total]
+    print(f"seconds {result.seconds:.1f} = {' + '.join(shares)}")
+    if result.metrics:
+        print(", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
+    print(f"{result.status}" + (f": version {result.pushed_version}" if result.pushed_version else ""))
 
 
-def cli() -> NoReturn:
+def cli() -> None:
     """Run the app; errors that a user can act on become a message and their exit code."""
     try:
         app()
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(e.exit_code)
-    sys.exit(0)
 
 
 if __name__ == "__main__":

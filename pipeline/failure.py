@@ -22,7 +22,8 @@ def explain(node_id: str, error: BaseException, log_file: Path) -> tuple[str, in
         return f"{node_id}: {root}\nLog: {log_file}", root.exit_code
     text = "".join(traceback.format_exception(error))
     if getattr(root, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(sign in text for sign in _DISK_FULL):
-        return f"{node_id}: the disk is full\nMake room, or name another home: --home DIR\nLog: {log_file}", InputError.exit_code
+        remedy = "Make room, or name another home: --home DIR"
+        return f"{node_id}: the disk is full\n{remedy}\nLog: {log_file}", InputError.exit_code
     where = our_line(root) or our_line(error) or "outside our code"
     return f"{node_id} failed: {type(root).__name__}: {_first_line(root)}\nAt: {where}\nLog: {log_file}", 1
 
@@ -47,8 +48,10 @@ def our_line(error: BaseException) -> str | None:
 
 
 def _is_ours(name: str) -> bool:
+    """Whether a frame is in code that could be at fault; the runner that only passes it on is not."""
     path = Path(name).resolve()
-    return any(path.is_relative_to(ROOT / package) for package in ("components", "pipeline")) and path.name != "local.py"
+    in_packages = any(path.is_relative_to(ROOT / package) for package in ("components", "pipeline"))
+    return in_packages and path.name not in {"local.py", "run.py"}
 
 
 def _first_line(error: BaseException) -> str:

@@ -46,7 +46,7 @@ class Home:
         lock = self.root / ".run.lock"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            file = open(lock, "a+")
+            file = open(lock, "a+")  # noqa: SIM115  # held until the block ends
         except OSError as e:
             raise InputError(f"{self.root}: cannot be written ({e.strerror})", "Name another home: --home DIR") from e
         with file:

@@ -50,7 +50,7 @@ def outcome(store: MetadataStore, execution_ids: dict[str, int]) -> Outcome:
     Args:
         execution_ids: by node id; nodes that did not run are simply absent.
     """
-    found = {key: artifacts[0] for i in execution_ids.values() for key, artifacts in outputs(store, i).items() if artifacts}
+    found = {key: artifacts[0] for i in execution_ids.values() for key, artifacts in outputs(store, i).items()}
     metrics: dict[str, float] = {}
     blessed, checks, destination = None, [], None
     if keys.MODEL_RUN_KEY in found:

@@ -143,7 +143,8 @@ def sweep_interrupted(store: MetadataStore) -> None:
 
 def remove_unpublished(artifacts: Path, store: MetadataStore) -> None:
     """Delete output folders of executions that never finished: `<artifacts>/<node>/<key>/<execution id>`."""
-    finished = {e.id for e in store.get_executions() if e.last_known_state in (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)}
+    published = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
+    finished = {e.id for e in store.get_executions() if e.last_known_state in published}
     for folder in artifacts.glob("*/*/*"):
         if folder.is_dir() and folder.name.isdecimal() and int(folder.name) not in finished:
             log.warning("removing %s, left by an interrupted run", folder)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +41,8 @@ class OutputCapture:
         sys.stderr.flush()
         os.dup2(self.stdout.fileno(), 1)
         os.dup2(self.stderr.fileno(), 2)
+        self.stdout.close()
+        self.stderr.close()
 
 
 @contextmanager
@@ -53,7 +54,6 @@ def captured(folder: Path) -> Iterator[OutputCapture]:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    warnings.simplefilter("default")
     try:
         yield capture
     finally:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -20,9 +23,11 @@ from pipeline.output_capture import OutputCapture, captured
 from pipeline.progress import Progress, State
 from pipeline.settings import Settings
 
+log = logging.getLogger(__name__)
 Status = Literal["pushed", "not_blessed", "anomalies", "failed"]
 EXIT_CODES: dict[Status, int] = {"pushed": 0, "not_blessed": 3, "anomalies": 4, "failed": 1}
 RESULT_FILE = "run.json"  # in the run's log folder
+
 
 @dataclass
 class Result:
@@ -41,7 +46,7 @@ class Result:
     exit_code: int = 1
 
     def to_json(self) -> str:
-        return json.dumps({key: value for key, value in asdict(self).items() if key != "exit_code"})
+        return json.dumps(asdict(self))
 
 
 def prepare_data(settings: Settings, home: Home, report: fetch.Report) -> IdxFiles:
@@ -65,20 +70,37 @@ def execute(settings: Settings, home: Home, *, lines_to_stderr: bool, started: f
         InputError: data or home are not fit to start with. What goes wrong later is in the Result.
     """
     with home.exclusive():
-        run_id = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
-        result = Result(run_id)
-        try:
-            with captured(home.logs(run_id)) as capture:
-                stream = capture.stderr if lines_to_stderr else capture.stdout
-                try:
-                    files = prepare_data(settings, home, lambda line: print(line, file=stream))
-                    _run(settings, home, files, result, capture, stream, started)
-                finally:
-                    result.seconds = round(time.monotonic() - started, 2)
-                _write(home.logs(run_id) / RESULT_FILE, result.to_json())
-        except OSError as e:
-            raise InputError(f"{home.root}: cannot be written ({e.strerror or e})", "Make room there, or name another home: --home DIR") from e
+        result = Result(datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3])
+        logs = home.logs(result.run_id)
+        with _writable(home), captured(logs) as capture:
+            stream = capture.stderr if lines_to_stderr else capture.stdout
+            files = prepare_data(settings, home, lambda line: print(line, file=stream))
+            try:
+                _run(settings, home, files, result, capture, stream, started)
+            except Exception as e:  # outside of any node: imports, wiring, MLMD
+                log.exception("the run failed")
+                result.error, result.exit_code = explain("start-up", e, capture.log_file)
+            result.seconds = round(time.monotonic() - started, 2)
+            _write(logs / RESULT_FILE, result.to_json())
     return result
+
+
+def latest_result(home: Home) -> Result:
+    """The result of the latest run that came to an end. Raises InputError if there is none."""
+    finished = sorted(home.root.glob(f"logs/*/{RESULT_FILE}"))  # run ids sort by time
+    if not finished:
+        raise InputError(f"{home.root}: no finished run here", "Start one: python -m pipeline run")
+    return Result(**json.loads(finished[-1].read_text()))
+
+
+@contextmanager
+def _writable(home: Home) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        raise InputError(
+            f"{home.root}: cannot be written ({e.strerror or e})", "Make room there, or name another home: --home DIR"
+        ) from e
 
 
 def _run(
@@ -115,7 +137,8 @@ def _run(
 
     with metadata.Metadata(pipeline.metadata_connection_config) as handle:
         outcome = lineage.outcome(handle.store, runner.execution_ids)
-    result.metrics, result.blessed = outcome.metrics, outcome.blessed
+    result.metrics = {name: round(value, 6) for name, value in outcome.metrics.items()}
+    result.blessed = outcome.blessed
     if result.error is None:
         result.status = "pushed" if outcome.pushed_destination else "not_blessed"
         result.exit_code = EXIT_CODES[result.status]

@@ -26,7 +26,7 @@ class Settings:
     beam: BeamSettings = field(default_factory=BeamSettings)
 
 
-SECTIONS: Mapping[str, type[Any]] = {name: kind for name, kind in typing.get_type_hints(Settings).items()}
+SECTIONS: Mapping[str, type[Any]] = typing.get_type_hints(Settings)
 
 
 def load(config: Path, overrides: Sequence[str] = ()) -> Settings:

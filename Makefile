@@ -1,0 +1,51 @@
+# The front door. `make help` lists what there is.
+
+PYTHON ?= python3
+CONFIG ?= configs/default.toml
+ARGS   ?=
+VENV   := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock pipeline test test-unit lint coverage bench clean
+
+help: ## Show this list
+	@echo "make pipeline   run the whole pipeline on the real MNIST"
+	@echo "make test       run all tests"
+	@echo
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@echo
+	@echo "  CONFIG=configs/quick.toml   another configuration"
+	@echo "  ARGS='--set train.steps=500 --home DIR'   options passed on"
+
+setup: ## Create .venv from requirements.lock (a no-op when it is up to date)
+	@$(PYTHON) tools/setup.py
+
+pipeline: setup ## Run the DAG: data, statistics, training, evaluation, push
+	@$(VENV)/python -m pipeline run --config $(CONFIG) $(ARGS)
+
+test: setup ## Run all tests (unit, integration, end to end)
+	@$(VENV)/python -m pytest $(ARGS)
+
+test-unit: setup ## Run the unit tests only (seconds)
+	@$(VENV)/python -m pytest tests/unit $(ARGS)
+
+lint: setup ## ruff, mypy (strict) and the import contracts
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/mypy
+	@$(VENV)/lint-imports --no-cache
+
+coverage: setup ## Run all tests and report line coverage, child processes included
+	@rm -f .coverage .coverage.*
+	@COVERAGE_PROCESS_START=pyproject.toml $(VENV)/coverage run -m pytest
+	@$(VENV)/coverage combine -q
+	@$(VENV)/coverage report
+
+bench: setup ## Time a first run against TFX's own MNIST example (about 12 minutes)
+	@$(VENV)/python benchmarks/tfx_example.py $(ARGS)
+
+lock: setup ## Resolve anew and write requirements.lock
+	@$(VENV)/python tools/lock.py
+
+clean: ## Remove .venv, caches and build output; the workspace (data, models) stays
+	@rm -rf .venv .setup.lock build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* *.egg-info
