@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -138,10 +139,10 @@ def batches(count: int, size: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, count)
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> io.BufferedIOBase:
     with open(path, "rb") as file:
         packed = file.read(2) == b"\x1f\x8b"  # by content: a name can lie
-    return cast(IO[bytes], gzip.open(path, "rb")) if packed else open(path, "rb")
+    return gzip.open(path, "rb") if packed else open(path, "rb")
 
 
 def _read_idx(path: Path, dimensions: int) -> UInt8Array:

@@ -1,16 +1,11 @@
-"""Pusher that publishes a version in one rename: TensorFlow Serving sees it whole or not at all."""
+"""Pusher: TFX's blessing checks, our way of writing (publish.py)."""
 
 from __future__ import annotations
 
-import fcntl
-import filecmp
-import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from tfx.components.pusher.component import Pusher
 from tfx.components.pusher.executor import Executor as TfxExecutor
@@ -19,69 +14,11 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
 
-from components.errors import InputError
-
-TEMPORARY: Final = ".pushing-"  # TensorFlow Serving ignores folders whose names are no numbers
-
-
-def publish(model: Path, base: Path, now_s: int) -> Path:
-    """Copy the SavedModel `model` to `base/<version>` so that the version appears complete, in one rename.
-
-    Args:
-        model: folder of a SavedModel.
-        base: the folder that TensorFlow Serving watches; created if missing.
-        now_s: seconds since the epoch, the version unless a later one exists already.
-
-    Returns:
-        The folder of the new version; its number is above every other in `base`.
-
-    Raises:
-        InputError: the copy does not equal the original.
-    """
-    base.mkdir(parents=True, exist_ok=True)
-    with _locked(base):
-        for stale in base.glob(f"{TEMPORARY}*"):  # of a killed push: we hold the lock
-            shutil.rmtree(stale)
-        taken = [int(child.name) for child in base.iterdir() if child.name.isdecimal()]
-        version = max([now_s, *(number + 1 for number in taken)])
-        temporary = base / f"{TEMPORARY}{version}"
-        try:
-            shutil.copytree(model, temporary)
-            for file in _files(temporary):
-                if not filecmp.cmp(file, model / file.relative_to(temporary), shallow=False):
-                    raise InputError(f"{file} differs from its original after copying", "Check the disk.")
-                _sync(file)
-            _sync(temporary)
-            target = base / str(version)
-            temporary.rename(target)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        _sync(base)
-    return target
-
-
-def _files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def _locked(base: Path) -> Iterator[None]:
-    with open(base / ".push.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+from components.publish import publish
 
 
 class Executor(TfxExecutor):
-    """TFX's blessing checks, our way of writing."""
+    """Publishes a blessed model; marks an unblessed one as not pushed."""
 
     def Do(self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]) -> None:
         pushed = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])

@@ -41,6 +41,7 @@ def outputs(store: MetadataStore, execution_id: int) -> dict[str, list[mlmd.Arti
     return found
 
 
+FINISHED = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
 _OUTPUT_EVENTS = (mlmd.Event.OUTPUT, mlmd.Event.INTERNAL_OUTPUT, mlmd.Event.DECLARED_OUTPUT)
 
 
@@ -69,17 +70,21 @@ def outcome(store: MetadataStore, execution_ids: dict[str, int]) -> Outcome:
     return Outcome(metrics, blessed, checks, destination)
 
 
-def last_output_ids(store: MetadataStore, context_name: str) -> list[int]:
-    """Ids of the artifacts that the latest finished execution of a node put out; [] before the first one."""
-    context = store.get_context_by_type_and_name("node", context_name)
+def earlier_answers(store: MetadataStore, node_context: str, execution_id: int) -> set[frozenset[int]]:
+    """The sets of artifacts that a node put out in its finished executions before `execution_id`.
+
+    Args:
+        node_context: name of the node's MLMD context, `<pipeline>.<node id>`.
+    """
+    context = store.get_context_by_type_and_name("node", node_context)
     executions = store.get_executions_by_context(context.id) if context else []
-    done = [e.id for e in executions if e.last_known_state in (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)]
-    return sorted(a.id for found in outputs(store, max(done)).values() for a in found) if done else []
+    done = [e.id for e in executions if e.last_known_state in FINISHED and e.id < execution_id]
+    return {answer(store, i) for i in done}
 
 
-def has_run(store: MetadataStore, context_name: str) -> bool:
-    context = store.get_context_by_type_and_name("node", context_name)
-    return bool(context and store.get_executions_by_context(context.id))
+def answer(store: MetadataStore, execution_id: int) -> frozenset[int]:
+    """Ids of the artifacts that an execution put out."""
+    return frozenset(a.id for found in outputs(store, execution_id).values() for a in found)
 
 
 def _read(artifact: mlmd.Artifact, name: str) -> dict[str, Any]:

@@ -88,9 +88,6 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
 
     def _launch(self, node: pipeline_pb2.PipelineNode, launch: launcher.Launcher, connection: Any) -> None:
         node_id = node.node_info.id
-        is_resolver = node.node_info.type.name == RESOLVER_TYPE
-        with metadata.Metadata(connection) as handle:
-            before = _resolved(handle.store, node) if is_resolver else None
         log_file = self._events.node_started(node_id)
         try:
             info = launch.launch()
@@ -103,13 +100,12 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             return
         with metadata.Metadata(connection) as handle:
             (execution,) = handle.store.get_executions_by_id([info.execution_id])
-            # A Resolver only looks up; it counts as cached when the answer is that of the run before.
-            same_answer = is_resolver and before == _resolved(handle.store, node)
+            known = node.node_info.type.name == RESOLVER_TYPE and _answered_before(handle.store, node, execution.id)
         if execution.last_known_state == mlmd.Execution.FAILED:  # TFX does not raise for unresolvable inputs
             self._events.node_finished(node_id, "failed")
             raise NodeFailedError(node_id, log_file) from RuntimeError("its inputs could not be resolved")
         self.execution_ids[node_id] = info.execution_id
-        cached = execution.last_known_state == mlmd.Execution.CACHED or same_answer
+        cached = execution.last_known_state == mlmd.Execution.CACHED or known
         self._events.node_finished(node_id, "cached" if cached else "ran")
 
 
@@ -122,10 +118,10 @@ def _add_source_key(node: pipeline_pb2.PipelineNode, executor: Any) -> None:
         node.parameters.parameters[PARAMETER].field_value.string_value = source_sha256(modules)
 
 
-def _resolved(store: MetadataStore, node: pipeline_pb2.PipelineNode) -> list[int] | None:
-    """The artifacts that a node's last execution put out; None if it never ran."""
+def _answered_before(store: MetadataStore, node: pipeline_pb2.PipelineNode, execution_id: int) -> bool:
+    """A Resolver only looks up, so TFX never caches it; it counts as cached when it gave the same answer before."""
     (name,) = [c.name.field_value.string_value for c in node.contexts.contexts if c.type.name == "node"]
-    return lineage.last_output_ids(store, name)
+    return lineage.answer(store, execution_id) in lineage.earlier_answers(store, name, execution_id)
 
 
 def sweep_interrupted(store: MetadataStore) -> None:
@@ -143,8 +139,7 @@ def sweep_interrupted(store: MetadataStore) -> None:
 
 def remove_unpublished(artifacts: Path, store: MetadataStore) -> None:
     """Delete output folders of executions that never finished: `<artifacts>/<node>/<key>/<execution id>`."""
-    published = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
-    finished = {e.id for e in store.get_executions() if e.last_known_state in published}
+    finished = {e.id for e in store.get_executions() if e.last_known_state in lineage.FINISHED}
     for folder in artifacts.glob("*/*/*"):
         if folder.is_dir() and folder.name.isdecimal() and int(folder.name) not in finished:
             log.warning("removing %s, left by an interrupted run", folder)

@@ -57,6 +57,7 @@ class Progress(logging.Handler):
 
     def __enter__(self) -> Self:
         logging.getLogger("components").addHandler(self)
+        logging.getLogger("components").setLevel(logging.INFO)
         if self._console.is_terminal:
             self._live.start()
         return self

@@ -17,6 +17,7 @@ from components import dataset, fetch
 from components.dataset import IdxFiles
 from components.errors import DataAnomaliesError, InputError
 from components.settings import REAL_MNIST
+from components.sources import Report
 from pipeline.failure import explain
 from pipeline.home import Home
 from pipeline.output_capture import OutputCapture, captured
@@ -49,7 +50,7 @@ class Result:
         return json.dumps(asdict(self))
 
 
-def prepare_data(settings: Settings, home: Home, report: fetch.Report) -> IdxFiles:
+def prepare_data(settings: Settings, home: Home, report: Report) -> IdxFiles:
     """The checked IDX files of `data.source`, fetched if they are the real MNIST. Raises InputError."""
     if settings.data.source == REAL_MNIST:
         files = fetch.fetch_mnist(home.data(REAL_MNIST), report)

@@ -1,0 +1,213 @@
+"""The real DAG on a small data set, run as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.conftest import ROOT, Done, Pipeline, environment, pipeline_command, quick
+from tests.synthetic import NAMES, digits, write_data_set, write_idx
+
+NODES = [
+    "ExampleGen",
+    "Schema",
+    "StatisticsGen",
+    "ExampleValidator",
+    "Transform",
+    "Trainer",
+    "Baseline",
+    "Evaluator",
+    "Pusher",
+]
+BEFORE_TRANSFORM = set(NODES[:4])
+
+
+def versions(home: Path) -> list[str]:
+    base = home / "serving_model" / "mnist"
+    return sorted(path.name for path in base.iterdir() if path.name.isdecimal()) if base.is_dir() else []
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def first(pipeline: Pipeline, data: Path, home: Path) -> Done:
+    done = pipeline(*quick(data, home))
+    assert done.code == 0, done.stderr
+    return done
+
+
+def test_the_first_run_pushes_a_version(first: Done, home: Path) -> None:
+    result = first.json
+    assert set(first.states.values()) == {"ran"}
+    assert set(first.states) == set(NODES)
+    assert result["status"] == "pushed"
+    assert result["blessed"] is True
+    assert result["infra_blessed"] is None  # no infra validation yet
+    assert versions(home) == [result["pushed_version"]]
+    assert result["metrics"]["test_accuracy"] > 0.9
+    assert result["metrics"]["train_accuracy"] > 0.9
+    assert sum(node["seconds"] for node in result["nodes"]) <= result["seconds"]
+
+
+def test_every_node_has_a_log_and_the_screen_has_none_of_it(first: Done, home: Path) -> None:
+    logs = home / "logs" / first.json["run_id"]
+    assert {path.stem for path in logs.glob("*.log")} == {*NODES, "startup"}
+    assert "INFO" in (logs / "Trainer.log").read_text()
+    lines = [line for line in first.stderr.splitlines() if line.strip()]
+    assert [line.split()[0] for line in lines[1:]] == list(first.states)
+
+
+def test_the_pushed_model_answers_as_it_was_evaluated(first: Done, home: Path) -> None:
+    (version,) = versions(home)
+    serve = tf.saved_model.load(str(home / "serving_model" / "mnist" / version)).signatures["serving_default"]
+    images, labels = digits(300, seed=1)  # the test split
+    right = np.mean(serve(images=tf.constant(images))["classes"].numpy() == labels)
+    assert right == pytest.approx(first.json["metrics"]["test_accuracy"], abs=1e-6)
+
+
+def test_the_second_run_is_all_cached(pipeline: Pipeline, first: Done, data: Path, home: Path) -> None:
+    second = pipeline(*quick(data, home))
+    assert second.code == 0
+    assert set(second.states.values()) == {"cached"}
+    assert second.json["pushed_version"] == first.json["pushed_version"]
+    assert second.json["metrics"] == first.json["metrics"]
+    assert versions(home) == [first.json["pushed_version"]]
+
+
+def test_a_bad_model_is_never_pushed(pipeline: Pipeline, first: Done, data: Path, home: Path) -> None:
+    before = versions(home)
+    done = pipeline(*quick(data, home, "--set", "train.steps=1", "--set", "gate.min_accuracy=0.99"))
+    assert done.code == 3
+    assert done.json["status"] == "not_blessed"
+    assert done.json["pushed_version"] is None
+    assert "accuracy[overall]" in done.stderr
+    assert "< 0.9900" in done.stderr
+    assert versions(home) == before
+    again = pipeline(*quick(data, home, "--set", "train.steps=1", "--set", "gate.min_accuracy=0.99"))
+    assert again.code == 3  # a cached verdict is a verdict
+
+
+def test_a_worse_model_is_held_against_the_last_blessed_one(
+    pipeline: Pipeline, first: Done, data: Path, home: Path
+) -> None:
+    loose = ("--set", "gate.min_accuracy=0.0", "--set", "gate.max_accuracy_drop=0.01", "--set", "train.steps=2")
+    done = pipeline(*quick(data, home, *loose))
+    assert done.code == 3
+    assert versions(home) == [first.json["pushed_version"]]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the source that a test may edit."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for package in ("components", "pipeline", "serving", "configs"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def test_an_edit_reruns_exactly_what_it_touches(
+    pipeline: Pipeline, first: Done, data: Path, home: Path, checkout: Path
+) -> None:
+    with open(checkout / "serving" / "__init__.py", "a") as file:
+        file.write("\n# an edit\n")
+    unmoved = pipeline(*quick(data, home), cwd=checkout)
+    assert set(unmoved.states.values()) == {"cached"}
+
+    with open(checkout / "components" / "transform.py", "a") as file:
+        file.write("\n# an edit\n")
+    edited = pipeline(*quick(data, home), cwd=checkout)
+    assert {node for node, state in edited.states.items() if state == "cached"} == BEFORE_TRANSFORM
+    assert {state for node, state in edited.states.items() if node not in BEFORE_TRANSFORM} == {"ran"}
+
+
+def test_a_deleted_version_is_pushed_again(pipeline: Pipeline, data: Path, tmp_path: Path) -> None:
+    arguments = quick(data, tmp_path)
+    pipeline(*arguments)
+    shutil.rmtree(tmp_path / "serving_model")
+    again = pipeline(*arguments)
+    assert again.states["Pusher"] == "ran"
+    assert {state for node, state in again.states.items() if node != "Pusher"} == {"cached"}
+    assert versions(tmp_path) == [again.json["pushed_version"]]
+
+
+@pytest.mark.parametrize("fault", ["blank", "inverted"])
+def test_anomalies_stop_the_run_before_training(pipeline: Pipeline, tmp_path: Path, fault: str) -> None:
+    spoiled = write_data_set(tmp_path / "data", train=300, test=100)
+    images, _ = digits(300, seed=0)
+    write_idx(spoiled / NAMES[0], np.zeros_like(images) if fault == "blank" else 255 - images)
+    home = tmp_path / "home"
+    done = pipeline(*quick(spoiled, home))
+    assert done.code == 4
+    assert done.json["status"] == "anomalies"
+    assert "mean_intensity" in done.stderr
+    assert done.states["ExampleValidator"] == "failed"
+    assert {done.states[node] for node in ("Transform", "Trainer", "Pusher")} == {"skipped"}
+    assert versions(home) == []
+    assert not list(home.glob("artifacts/Trainer/model/*"))
+    assert pipeline(*quick(spoiled, home)).code == 4  # never cached into passing
+
+
+def test_an_exception_names_node_cause_line_and_log(pipeline: Pipeline, data: Path, tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    for package in ("components", "pipeline", "serving", "configs"):
+        shutil.copytree(ROOT / package, checkout / package)
+    model = checkout / "components" / "model.py"
+    model.write_text(model.read_text().replace("limit = (6.0", 'raise KeyError("spoon")\n            limit = (6.0'))
+    line = next(i for i, text in enumerate(model.read_text().splitlines(), 1) if "spoon" in text)
+    done = pipeline(*quick(data, tmp_path / "home"), cwd=checkout)
+    assert done.code == 1
+    assert "Trainer failed: KeyError: 'spoon'" in done.stderr
+    assert f"At: components/model.py:{line}" in done.stderr
+    (log,) = [text.removeprefix("Log: ") for text in done.stderr.splitlines() if text.startswith("Log: ")]
+    assert "spoon" in Path(log).read_text()
+    assert done.json["status"] == "failed"
+
+
+def test_a_second_run_in_the_same_home_is_refused_and_kill_9_needs_no_cleaning(
+    pipeline: Pipeline, data: Path, tmp_path: Path
+) -> None:
+    arguments = quick(data, tmp_path)
+    command = pipeline_command(*arguments)
+    running = subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith("Transform"):
+                break  # the Trainer is next
+        refused = pipeline(*arguments)
+        assert refused.code == 5
+        assert f"process {running.pid}" in refused.stderr
+        time.sleep(0.5)
+        running.send_signal(signal.SIGKILL)
+    after = pipeline(*arguments)
+    assert after.code == 0, after.stderr
+    assert after.states["ExampleGen"] == "cached"
+    assert after.json["status"] == "pushed"
+    assert versions(tmp_path) == [after.json["pushed_version"]]
+    executions = {path.name for path in (tmp_path / "artifacts" / "Trainer" / "model").iterdir()}
+    assert len(executions) == 1  # what the killed Trainer left is gone
+
+
+def test_other_data_runs_by_configuration_alone(pipeline: Pipeline, tmp_path: Path) -> None:
+    folder = write_data_set(tmp_path / "data", train=600, test=100, size=16, suffix=".gz")
+    sizes = ("--set", "data.image_height=16", "--set", "data.image_width=16", "--set", "train.hidden_layers=[32]")
+    done = pipeline(*quick(folder, tmp_path / "home", *sizes))
+    assert done.code == 0, done.stderr
+    (version,) = versions(tmp_path / "home")
+    loaded = tf.saved_model.load(str(tmp_path / "home" / "serving_model" / "mnist" / version))
+    images, labels = digits(100, seed=1, size=16)
+    classes = loaded.signatures["serving_default"](images=tf.constant(images))["classes"].numpy()
+    assert np.mean(classes == labels) == pytest.approx(json.loads(done.stdout)["metrics"]["test_accuracy"], abs=1e-6)

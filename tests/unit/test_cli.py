@@ -1,0 +1,94 @@
+"""The command line at its edge: what it loads, what it prints, its exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Pipeline, environment
+
+HEAVY = ("tensorflow", "tfx", "apache_beam", "ml_metadata", "tensorflow_transform", "keras", "pandas")
+SHOW_MODULES = """
+import runpy, sys
+sys.argv = ["pipeline", *sys.argv[1:]]
+try:
+    runpy.run_module("pipeline", run_name="__main__")
+finally:
+    print("MODULES", *{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+def modules_loaded_by(*arguments: str) -> set[str]:
+    command = [sys.executable, "-c", SHOW_MODULES, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("MODULES")]
+    return set(line.split()[1:])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["run", "--help"], ["run", "--set", "train.step=1"], ["status", "--home", "/nonexistent"]],
+    ids=" ".join,
+)
+def test_nothing_heavy_is_imported_before_a_run(arguments: list[str]) -> None:
+    loaded = modules_loaded_by(*arguments)
+    assert "typer" in loaded  # or the test looked at the wrong process
+    assert loaded.isdisjoint(HEAVY)
+
+
+def test_help_teaches(pipeline: Pipeline) -> None:
+    done = pipeline("--help")
+    assert done.code == 0
+    assert "Exit codes" in done.stdout
+    assert "SECTION.KEY=VALUE" in pipeline("run", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["run", "--set", "train.steps=x"], 2, "whole number"),
+        (["run", "--nonsense"], 2, "No such option"),
+        (["run", "--config", "nowhere.toml"], 5, "nowhere.toml"),
+        (["run", "--home", "/dev/null/home"], 5, "/dev/null/home"),
+        (["status", "--home", "/nonexistent"], 5, "no finished run"),
+    ],
+)
+def test_mistakes_end_in_words_and_the_documented_code(
+    pipeline: Pipeline, arguments: list[str], code: int, says: str
+) -> None:
+    done = pipeline(*arguments)
+    assert done.code == code
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_bad_data_is_refused_before_anything_runs(pipeline: Pipeline, data: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "data"
+    broken.mkdir()
+    for file in data.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    images = broken / "train-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:-1])
+    done = pipeline("run", "--home", tmp_path / "home", "--set", f"data.source={broken}")
+    assert done.code == 5
+    assert "train-images-idx3-ubyte: truncated" in done.stderr
+    assert not (tmp_path / "home" / "metadata.sqlite").exists()
+
+
+def test_status_shows_the_latest_run_without_running(pipeline: Pipeline, tmp_path: Path) -> None:
+    for run_id, status in (("20260101-000000-000", "failed"), ("20260102-000000-000", "pushed")):
+        folder = tmp_path / "logs" / run_id
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(
+            json.dumps(
+                {"run_id": run_id, "status": status, "pushed_version": "7", "seconds": 2.0, "metrics": {"a": 0.5}}
+            )
+        )
+    (tmp_path / "logs" / "20260103-000000-000").mkdir()  # still running, or killed
+    assert pipeline("status", "--json", "--home", tmp_path).json["run_id"] == "20260102-000000-000"
+    assert "pushed: version 7" in pipeline("status", "--home", tmp_path).stdout

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.source_key import modules_named_by, source_sha256
+from tests.conftest import ROOT
+
+NODES = {
+    "ExampleGen": "components.example_gen",
+    "ExampleValidator": "components.example_validator",
+    "Transform": "components.transform",
+    "Trainer": "components.trainer",
+    "Evaluator": "components.evaluator",
+    "Pusher": "components.pusher",
+}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for package in ("components", "pipeline", "serving"):
+        shutil.copytree(ROOT / package, tmp_path / package)
+    return tmp_path
+
+
+def keys(root: Path) -> dict[str, str]:
+    return {node: source_sha256([module], root) for node, module in NODES.items()}
+
+
+@pytest.mark.parametrize(
+    ("edited", "changes"),
+    [
+        ("components/transform.py", {"Transform"}),
+        ("components/optimizers.py", {"Trainer"}),  # imported by the trainer
+        ("components/model.py", {"Trainer"}),
+        ("components/pusher.py", {"Pusher"}),
+        ("components/contract.py", {"ExampleGen", "Transform", "Trainer", "Evaluator"}),
+        ("serving/__init__.py", set()),
+        ("pipeline/progress.py", set()),
+    ],
+)
+def test_an_edit_changes_the_keys_of_exactly_what_imports_it(checkout: Path, edited: str, changes: set[str]) -> None:
+    before = keys(checkout)
+    assert before == keys(ROOT)  # the same source elsewhere is the same key
+    with open(checkout / edited, "a") as file:
+        file.write("\n# a comment\n")
+    after = keys(checkout)
+    assert {node for node in NODES if before[node] != after[node]} == changes
+
+
+def test_imports_are_followed_at_any_depth_and_in_circles(tmp_path: Path) -> None:
+    package = tmp_path / "components"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "a.py").write_text("def f():\n    from components import b\n")
+    (package / "b.py").write_text("import components.c\nimport numpy\n")
+    (package / "c.py").write_text("import components.a\nx = 1\n")
+    before = source_sha256(["components.a"], tmp_path)
+    (package / "c.py").write_text("import components.a\nx = 2\n")
+    assert source_sha256(["components.a"], tmp_path) != before
+
+
+def test_only_import_paths_of_ours_name_modules() -> None:
+    names = ["components.trainer.run_fn", "tfx.components.trainer.executor.Executor", "3000", "", '{"a": 1}']
+    assert modules_named_by(names) == ["components.trainer"]
