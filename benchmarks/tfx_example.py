@@ -1,6 +1,6 @@
 """Compare our first run with TFX's own MNIST example, on the same 70,000 images, in alternating rounds.
 
-    python benchmarks/tfx_example.py --rounds 3      (about 4 minutes a round on two cores)
+    python -m benchmarks.tfx_example --rounds 3      (about 4 minutes a round on two cores)
 
 The example is imported from the installed `tfx` wheel and runs unchanged. What it needs beside our environment
 (pip to install its module file, tensorboard for its Keras callback) goes into a folder of its own on PYTHONPATH.

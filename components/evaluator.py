@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from tfx.utils import proto_utils
 from components import contract
 from components.settings import GateSettings
 
+log = logging.getLogger(__name__)
 ACCURACY: Final = "sparse_categorical_accuracy"
 OVERALL: Final = "overall"
 TOLERANCE: Final = 1e-9  # TFMA compares strictly; a model exactly as good as the bound passes
@@ -41,6 +43,13 @@ class Check:
     bound: float
     baseline: float | None
     passed: bool
+
+
+def describe(check: Check) -> str:
+    """`accuracy[overall] 0.9595 < 0.9773 (baseline 0.9823)`"""
+    against = "" if check.baseline is None else f" (baseline {check.baseline:.4f})"
+    sign = ">=" if check.passed else "<"
+    return f"{check.metric}[{check.slice}] {check.value:.4f} {sign} {check.bound:.4f}{against}"
 
 
 def eval_config(settings: GateSettings) -> tfma.EvalConfig:
@@ -111,12 +120,15 @@ class Executor(TfxExecutor):
         candidate = _slices(folder, tfma.CANDIDATE_KEY if has_baseline else None)
         baseline = _slices(folder, tfma.BASELINE_KEY)[OVERALL][ACCURACY] if has_baseline else None
         (threshold,) = [p.threshold for m in config.metrics_specs[0].metrics for p in m.per_slice_thresholds]
+        checks = overall_checks(threshold, candidate[OVERALL][ACCURACY], baseline, failed)
         verdict = {
             "blessed": validation.validation_ok,
-            "checks": [asdict(c) for c in overall_checks(threshold, candidate[OVERALL][ACCURACY], baseline, failed)],
+            "failures": [describe(check) for check in checks if not check.passed],
+            "checks": [asdict(check) for check in checks],
             "slices": candidate,
         }
         Path(folder, contract.VERDICT_FILE).write_text(json.dumps(verdict, indent=1))
+        log.info("%s: %s", "blessed" if validation.validation_ok else "not blessed", "; ".join(map(describe, checks)))
 
 
 def _kind(failure: Any) -> str:

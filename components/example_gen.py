@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import takewhile
@@ -23,6 +24,7 @@ from components import contract
 from components.dataset import IdxFiles, UInt8Array, batches, read_labels, read_split
 from components.settings import DataSettings
 
+log = logging.getLogger(__name__)
 BATCH: Final = 5000  # images per Beam element: few enough to fit a bundle, many enough to cost nothing
 
 
@@ -86,6 +88,8 @@ class Executor(BaseExampleGenExecutor):
         base = Path(exec_properties[standard_component_specs.INPUT_BASE_KEY])
         files = IdxFiles(*(base / name for name in config["files"]))
         ranges = split_ranges(len(read_labels(files.train_labels)), len(read_labels(files.test_labels)), settings)
+
+        log.info("%s", ", ".join(f"{sum(b - a for a, b in spans):,} {name}" for name, spans in ranges.items()))
 
         def split(name: str, images: Path, labels: Path) -> beam.PCollection:
             return (

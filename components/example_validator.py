@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils, standard_component_specs
 
 from components.errors import DataAnomaliesError
+
+log = logging.getLogger(__name__)
 
 
 def describe(split: str, anomalies: anomalies_pb2.Anomalies) -> list[str]:
@@ -35,8 +38,8 @@ class Executor(TfxExecutor):
     def Do(self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]) -> Any:
         result = super().Do(input_dict, output_dict, exec_properties)
         artifact = artifact_utils.get_single_instance(output_dict[standard_component_specs.ANOMALIES_KEY])
-        lines = []
-        for split in artifact_utils.decode_split_names(artifact.split_names):
+        lines, splits = [], artifact_utils.decode_split_names(artifact.split_names)
+        for split in splits:
             content = Path(artifact_utils.get_split_uri([artifact], split), DEFAULT_FILE_NAME).read_bytes()
             lines += describe(split, anomalies_pb2.Anomalies.FromString(content))
         if lines:
@@ -45,6 +48,7 @@ class Executor(TfxExecutor):
                 "Correct the data. If the data is right, change components/schema.pbtxt or the data settings that "
                 "bound it (data.classes, data.min_mean_intensity, data.max_mean_intensity).",
             )
+        log.info("no anomalies in %s", ", ".join(splits))
         return result
 
 

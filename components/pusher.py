@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -16,6 +17,8 @@ from tfx.utils import proto_utils
 
 from components.publish import publish
 
+log = logging.getLogger(__name__)
+
 
 class Executor(TfxExecutor):
     """Publishes a blessed model; marks an unblessed one as not pushed."""
@@ -24,6 +27,7 @@ class Executor(TfxExecutor):
         pushed = artifact_utils.get_single_instance(output_dict[standard_component_specs.PUSHED_MODEL_KEY])
         if not self.CheckBlessing(input_dict):
             self._MarkNotPushed(pushed)
+            log.info("nothing pushed")
             return
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination)
@@ -31,6 +35,7 @@ class Executor(TfxExecutor):
         version = publish(model, Path(destination.filesystem.base_directory), int(time.time()))
         shutil.copytree(model, pushed.uri, dirs_exist_ok=True)  # the artifact, as TFX's own Pusher keeps it
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=version.name)
+        log.info("version %s", version.name)
 
 
 class AtomicPusher(Pusher):

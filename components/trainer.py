@@ -125,9 +125,10 @@ def run_fn(fn_args: Any) -> None:
 
     train(model, train_split, settings, report)
     seconds = time.monotonic() - started
+    eval_accuracy = accuracy(model, eval_split)
     results = {
         "train_accuracy": accuracy(model, train_split),
-        "eval_accuracy": accuracy(model, eval_split),
+        "eval_accuracy": eval_accuracy,
         "loop_seconds": seconds,
         "steps_per_second": settings.steps / seconds,
         "settings": asdict(settings),
@@ -137,3 +138,4 @@ def run_fn(fn_args: Any) -> None:
     Path(fn_args.model_run_dir).mkdir(parents=True, exist_ok=True)
     Path(fn_args.model_run_dir, contract.HISTORY_FILE).write_text(json.dumps(results, indent=1))
     export.save(model, transform_output, (data["image_height"], data["image_width"]), fn_args.serving_model_dir)
+    log.info("%d steps, %.0f a second, eval accuracy %.4f", settings.steps, settings.steps / seconds, eval_accuracy)

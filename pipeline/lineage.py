@@ -21,13 +21,13 @@ class Outcome:
     Attributes:
         metrics: test_accuracy and test_cross_entropy (TFMA), train_accuracy and eval_accuracy (Trainer).
         blessed: the Evaluator's verdict; None when it did not run.
-        checks: the gate's bounds as in verdict.json.
+        failures: the bounds of the gate that the model missed, a line each.
         pushed_destination: folder of the pushed version; None when nothing was pushed.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     blessed: bool | None = None
-    checks: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     pushed_destination: str | None = None
 
 
@@ -53,7 +53,7 @@ def outcome(store: MetadataStore, execution_ids: dict[str, int]) -> Outcome:
     """
     found = {key: artifacts[0] for i in execution_ids.values() for key, artifacts in outputs(store, i).items()}
     metrics: dict[str, float] = {}
-    blessed, checks, destination = None, [], None
+    blessed, failures, destination = None, [], None
     if keys.MODEL_RUN_KEY in found:
         history = _read(found[keys.MODEL_RUN_KEY], contract.HISTORY_FILE)
         metrics |= {name: history[name] for name in ("train_accuracy", "eval_accuracy") if name in history}
@@ -62,12 +62,12 @@ def outcome(store: MetadataStore, execution_ids: dict[str, int]) -> Outcome:
         overall = verdict["slices"]["overall"]
         metrics["test_accuracy"] = overall["sparse_categorical_accuracy"]
         metrics["test_cross_entropy"] = overall["sparse_categorical_crossentropy"]
-        blessed, checks = verdict["blessed"], verdict["checks"]
+        blessed, failures = verdict["blessed"], verdict["failures"]
     if keys.PUSHED_MODEL_KEY in found:
         pushed = found[keys.PUSHED_MODEL_KEY].custom_properties
         if pushed["pushed"].int_value == 1:
             destination = pushed["pushed_destination"].string_value
-    return Outcome(metrics, blessed, checks, destination)
+    return Outcome(metrics, blessed, failures, destination)
 
 
 def earlier_answers(store: MetadataStore, node_context: str, execution_id: int) -> set[frozenset[int]]:

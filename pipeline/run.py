@@ -144,11 +144,8 @@ def _run(
         result.status = "pushed" if outcome.pushed_destination else "not_blessed"
         result.exit_code = EXIT_CODES[result.status]
         result.pushed_version = Path(outcome.pushed_destination).name if outcome.pushed_destination else None
-        failed = [c for c in outcome.checks if not c["passed"]]
-        if failed:
-            result.error = "not blessed, nothing pushed: " + "; ".join(
-                f"{c['metric']}[{c['slice']}] {c['value']:.4f} < {c['bound']:.4f}" for c in failed
-            )
+        if outcome.failures:
+            result.error = f"not blessed, nothing pushed: {'; '.join(outcome.failures)}"
 
 
 class _Screen:

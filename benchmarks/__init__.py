@@ -1,0 +1,1 @@
+"""Measurements behind the README's numbers: `make bench` runs them and writes the numbers there."""

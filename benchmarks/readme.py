@@ -1,0 +1,59 @@
+"""Write the measured numbers of build/*.json into README.md, between their markers."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = REPOSITORY / "README.md"
+
+
+def first_run(document: Mapping[str, Any]) -> str:
+    first, second = document["runs"]
+    cached = sum(node["state"] == "cached" for node in second["nodes"])
+    return (
+        f"```console\n$ make pipeline\n{first['printed'].rstrip()}\n```\n\n"
+        f"Run again, unchanged: {cached} of {len(second['nodes'])} nodes cached, "
+        f"{second['seconds']:.1f} s instead of {first['seconds']:.1f} s."
+    )
+
+
+def tfx_example(document: Mapping[str, Any]) -> str:
+    median, ratio = document["median_seconds"], document["median_ratio"]
+    accuracy = {system: one["accuracy"] for system, one in document["rounds"][0].items()}
+    lines = ["| | median seconds | our time / its time | accuracy |", "|---|---|---|---|"]
+    for system, name in document["systems"].items():
+        share = f"{ratio[f'A/{system}']:.2f}" if system != "A" else ""
+        lines.append(f"| {name} | {median[system]:.1f} | {share} | {accuracy[system]:.4f} |")
+    versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items())
+    return "\n".join(lines) + f"\n\n{len(document['rounds'])} rounds on {document['cores']} cores; {versions}."
+
+
+BLOCKS: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]]] = {
+    "first-run": ("bench_first_run.json", first_run),
+    "tfx-example": ("bench_tfx_example.json", tfx_example),
+}
+
+
+def main() -> None:
+    text = README.read_text()
+    for block, (name, render) in BLOCKS.items():
+        source = REPOSITORY / "build" / name
+        if not source.exists():
+            print(f"{block}: no {source.relative_to(REPOSITORY)}, left as it was")
+            continue
+        filled = f"<!-- {block} -->\n{render(json.loads(source.read_text()))}\n<!-- /{block} -->"
+        pattern = re.compile(rf"<!-- {block} -->.*?<!-- /{block} -->", re.DOTALL)
+        text, count = pattern.subn(filled.replace("\\", r"\\"), text)
+        if count != 1:
+            raise SystemExit(f"README.md: expected one block {block}, found {count}")
+        print(f"{block}: written from {source.relative_to(REPOSITORY)}")
+    README.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
