@@ -37,7 +37,7 @@ lint: setup ## ruff, mypy (strict) and the import contracts
 
 coverage: setup ## Run all tests and report line coverage, child processes included
 	@rm -f .coverage .coverage.*
-	@COVERAGE_PROCESS_START=pyproject.toml $(VENV)/coverage run -m pytest
+	@$(VENV)/coverage run -m pytest $(ARGS)
 	@$(VENV)/coverage combine -q
 	@$(VENV)/coverage report
 

@@ -55,10 +55,15 @@ def run(
     Example: python -m pipeline run --set train.steps=500 --set data.source=/data/fashion
     """
     from pipeline import settings as settings_module
-    from pipeline.run import execute
+    from pipeline.run import execute, refused
 
-    settings = settings_module.load(config, overrides or [])
-    result = execute(settings, Home(home.resolve()), lines_to_stderr=as_json, started=STARTED)
+    try:
+        settings = settings_module.load(config, overrides or [])
+        result = execute(settings, Home(home.resolve()), lines_to_stderr=as_json, started=STARTED)
+    except UserError as e:
+        if as_json:
+            print(refused(e).to_json())
+        raise
     if as_json:
         print(result.to_json())
     else:

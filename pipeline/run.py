@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, Literal, TextIO
 
 from components import dataset, fetch
 from components.dataset import IdxFiles
-from components.errors import DataAnomaliesError, InputError
+from components.errors import DataAnomaliesError, InputError, UserError
 from components.settings import REAL_MNIST
 from components.sources import Report
 from pipeline.failure import explain
@@ -34,7 +34,7 @@ RESULT_FILE = "run.json"  # in the run's log folder
 class Result:
     """What `run --json` prints; the field names are a contract."""
 
-    run_id: str
+    run_id: str | None
     status: Status = "failed"
     pushed_version: str | None = None
     blessed: bool | None = None
@@ -71,8 +71,8 @@ def execute(settings: Settings, home: Home, *, lines_to_stderr: bool, started: f
         InputError: data or home are not fit to start with. What goes wrong later is in the Result.
     """
     with home.exclusive():
-        result = Result(datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3])
-        logs = home.logs(result.run_id)
+        run_id = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
+        result, logs = Result(run_id), home.logs(run_id)
         with _writable(home), captured(logs) as capture:
             stream = capture.stderr if lines_to_stderr else capture.stdout
             files = prepare_data(settings, home, lambda line: print(line, file=stream))
@@ -82,8 +82,14 @@ def execute(settings: Settings, home: Home, *, lines_to_stderr: bool, started: f
                 log.exception("the run failed")
                 result.error, result.exit_code = explain("start-up", e, capture.log_file)
             result.seconds = round(time.monotonic() - started, 2)
-            _write(logs / RESULT_FILE, result.to_json())
+            with suppress(OSError):  # what happened stays true when `status` has no room to remember it
+                _write(logs / RESULT_FILE, result.to_json())
     return result
+
+
+def refused(error: UserError) -> Result:
+    """The result of a run that could not start."""
+    return Result(run_id=None, error=str(error), exit_code=error.exit_code)
 
 
 def latest_result(home: Home) -> Result:
@@ -120,7 +126,7 @@ def _run(
     from pipeline.dag import create_pipeline
 
     pipeline = create_pipeline(settings, files, home)
-    ir = local.compiled(pipeline, result.run_id)
+    ir = local.compiled(pipeline, str(result.run_id))
     with metadata.Metadata(pipeline.metadata_connection_config) as handle:
         local.sweep_interrupted(handle.store)
         local.remove_unpublished(home.artifacts, handle.store)

@@ -77,17 +77,21 @@ def wanted_state() -> str:
     return digest.hexdigest()
 
 
-def step(what: str, *command: str | Path, quiet: bool = False) -> None:
+def step(what: str, *command: str | Path) -> None:
+    """Run one command, showing its progress lines (without the list of every package installed)."""
     started = time.monotonic()
     print(f"setup: {what} ...", file=sys.stderr, flush=True)
     # Our own environment only: an active venv or PYTHONPATH must not leak into this one.
     environment = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"}}
-    result = subprocess.run([str(part) for part in command], cwd=ROOT, env=environment, capture_output=quiet, text=True)
-    if result.returncode != 0:
-        if quiet:
-            print(result.stdout + result.stderr, file=sys.stderr)
+    words = [str(part) for part in command]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(words, cwd=ROOT, env=environment, text=True, **output) as process:  # type: ignore[call-overload]
+        for line in process.stdout:
+            if not line.startswith((" + ", " - ", " ~ ")):
+                print(f"  {line.strip()}", file=sys.stderr, flush=True)
+    if process.returncode != 0:
         refuse(
-            f"{what} failed (exit {result.returncode}); the lines above say why.",
+            f"{what} failed (exit {process.returncode}); the lines above say why.",
             "Check the network to the package registry and the disk, then run `make setup` again.",
         )
     print(f"setup: {what}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
@@ -105,7 +109,7 @@ def install() -> None:
     STAMP.unlink(missing_ok=True)
     python, uv = VENV / "bin" / "python", VENV / "bin" / "uv"
     if not python.exists() or subprocess.run([python, "-c", ""], capture_output=True).returncode != 0:
-        step("create .venv", sys.executable, "-m", "venv", "--clear", VENV, quiet=True)
+        step("create .venv", sys.executable, "-m", "venv", "--clear", VENV)
     if not uv.exists():
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirement:
             requirement.write(uv_requirement())
@@ -135,7 +139,7 @@ def main() -> None:
         started = time.monotonic()
         install()
         STAMP.write_text(state)
-        print(f"setup: ready in {time.monotonic() - started:.0f} s (network included)", file=sys.stderr)
+        print(f"setup: ready in {time.monotonic() - started:.0f} s, network included", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,13 @@ def test_mistakes_end_in_words_and_the_documented_code(
     assert done.stdout == ""
 
 
+def test_a_refused_run_is_json_too(pipeline: Pipeline) -> None:
+    done = pipeline("run", "--json", "--set", "train.steps=0")
+    assert done.code == 2
+    assert done.json["status"] == "failed"
+    assert "train.steps" in done.json["error"]
+
+
 def test_bad_data_is_refused_before_anything_runs(pipeline: Pipeline, data: Path, tmp_path: Path) -> None:
     broken = tmp_path / "data"
     broken.mkdir()
