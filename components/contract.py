@@ -31,7 +31,7 @@ SPLITS: Final = (TRAIN_SPLIT, EVAL_SPLIT, TEST_SPLIT)
 SERVING_DEFAULT: Final = "serving_default"
 IMAGES: Final = "images"  # uint8 [batch, height, width], raw pixels 0..255
 SERVING_EXAMPLES: Final = "serving_examples"
-EXAMPLES: Final = "examples"  # string [batch], serialized tf.Example holding `image`
+EXAMPLES: Final = "inputs"  # string [batch], serialized tf.Example holding `image`; Classify looks for this name
 SERVING_ENCODED: Final = "serving_encoded"
 ENCODED_IMAGES: Final = "encoded_images"  # string [batch], PNG or JPEG of any size
 

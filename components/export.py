@@ -45,9 +45,9 @@ class ServingModel(tf.Module):
         images = tf.map_fn(self._decode, encoded_images, fn_output_signature=tf.uint8)
         return _answer(self._probabilities(_pack_pixels(images, self._image_size)))
 
-    def serve_examples(self, examples: tf.Tensor) -> Tensors:
-        """examples: string [batch], serialized tf.Example -> scores float32, classes string, both [batch, classes]"""
-        parsed = tf.io.parse_example(examples, {contract.IMAGE: tf.io.FixedLenFeature([], tf.string)})
+    def serve_examples(self, inputs: tf.Tensor) -> Tensors:
+        """inputs: string [batch], serialized tf.Example -> scores float32, classes string, both [batch, classes]"""
+        parsed = tf.io.parse_example(inputs, {contract.IMAGE: tf.io.FixedLenFeature([], tf.string)})
         scores = self._probabilities(parsed[contract.IMAGE])
         labels = tf.strings.as_string(tf.range(tf.shape(scores)[1]))
         return {contract.SCORES: scores, contract.CLASSES: tf.broadcast_to(labels, tf.shape(scores))}

@@ -35,7 +35,7 @@ folder, inputs, outputs = sys.argv[1:]
 given = np.load(inputs, allow_pickle=True)
 loaded = tf.saved_model.load(folder)
 answers = {}
-arguments = {"serving_default": "images", "serving_encoded": "encoded_images", "serving_examples": "examples"}
+arguments = {"serving_default": "images", "serving_encoded": "encoded_images", "serving_examples": "inputs"}
 for name, argument in arguments.items():
     values = given[argument]
     tensor = tf.constant(values.tolist() if values.dtype == object else values)
@@ -78,7 +78,7 @@ def test_three_signatures_agree_in_a_fresh_process(saved_model: Path, tmp_path: 
         tmp_path / "in.npz",
         images=images,
         encoded_images=np.array([png(image) for image in images], object),
-        examples=np.array(list(to_examples(images, labels)), object),
+        inputs=np.array(list(to_examples(images, labels)), object),
     )
     command = [sys.executable, "-c", LOAD_AND_ANSWER, saved_model, tmp_path / "in.npz", tmp_path / "out.npz"]
     subprocess.run([str(part) for part in command], cwd=tmp_path, check=True, capture_output=True, timeout=120)
