@@ -6,7 +6,7 @@ ARGS   ?=
 VENV   := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock pipeline test test-unit lint coverage bench clean
+.PHONY: help setup lock protos pipeline serve query stop test test-unit lint coverage bench clean
 
 help: ## Show this list
 	@echo "make pipeline   run the whole pipeline on the real MNIST"
@@ -22,6 +22,15 @@ setup: ## Create .venv from requirements.lock (a no-op when it is up to date)
 
 pipeline: setup ## Run the DAG: data, statistics, training, evaluation, push
 	@$(VENV)/python -m pipeline run --config $(CONFIG) $(ARGS)
+
+serve: setup ## Start a server on the pushed model (a container if an engine answers, else embedded)
+	@$(VENV)/python -m serving up $(ARGS)
+
+query: setup ## Ask the running server about test digits, over gRPC and REST
+	@$(VENV)/python -m serving query --rest $(ARGS)
+
+stop: setup ## Stop the server
+	@$(VENV)/python -m serving down $(ARGS)
 
 test: setup ## Run all tests (unit, integration, end to end)
 	@$(VENV)/python -m pytest $(ARGS)
@@ -48,6 +57,9 @@ bench: setup ## Measure, also against TFX's own MNIST example (13 minutes), and 
 
 lock: setup ## Resolve anew and write requirements.lock
 	@$(VENV)/python tools/lock.py
+
+protos: setup ## Generate serving/protos/serving_pb2.py from serving.proto
+	@$(VENV)/python -m grpc_tools.protoc -I serving/protos --python_out=serving/protos --pyi_out=serving/protos serving.proto
 
 clean: ## Remove .venv, caches and build output; the workspace (data, models) stays
 	@rm -rf .venv .setup.lock build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* *.egg-info

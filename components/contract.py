@@ -15,6 +15,8 @@ After Transform:
 
 from typing import Final
 
+MODEL_NAME: Final = "mnist"  # in URLs, requests and the folder of pushed versions
+
 IMAGE: Final = "image"
 LABEL: Final = "label"
 MEAN_INTENSITY: Final = "mean_intensity"
@@ -45,4 +47,5 @@ MAX_PIXEL: Final = 255
 
 # Files that our components leave in their artifacts, for readers that have neither TensorFlow nor TFMA.
 HISTORY_FILE: Final = "history.json"  # in ModelRun: loss by step, accuracies, settings, seconds
+TAKES_FILE: Final = "takes.json"  # in Model, beside the SavedModel: image size and number of classes
 VERDICT_FILE: Final = "verdict.json"  # in ModelEvaluation: blessed, checks, metrics by slice

@@ -61,7 +61,8 @@ def locate(folder: Path) -> IdxFiles:
         if len(found) != 1:
             what = f"no file of {role}" if not found else f"several files of {role}: {', '.join(p.name for p in found)}"
             expected = f"Expected exactly one whose name holds '{kind}' and '{split_words[0]}'"
-            raise InputError(f"{folder}: {what}", f"{expected}, such as {split_words[0]}-{kind}-idx3-ubyte or ...gz")
+            example = f"{split_words[0]}-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
+            raise InputError(f"{folder}: {what}", f"{expected}, such as {example} or {example}.gz")
         return found[0]
 
     train, test = ("train",), ("t10k", "test")
@@ -146,7 +147,7 @@ def _opened(path: Path) -> io.BufferedIOBase:
 
 
 def _read_idx(path: Path, dimensions: int) -> UInt8Array:
-    remedy = f"Delete {path} and fetch it again, or restore it from its source."
+    remedy = f"Restore {path} from its source."
     try:
         with _opened(path) as file:
             content = file.read()

@@ -9,6 +9,8 @@ from typing import Final
 from components.errors import UsageError
 
 REAL_MNIST: Final = "mnist"
+MAX_WHOLE: Final = 2**31 - 1  # TensorFlow's int32
+MAX_REPEAT: Final = 10_000
 OPTIMIZERS: Final = ("adamw", "sgd")
 
 
@@ -36,9 +38,11 @@ class DataSettings:
     max_mean_intensity: float = 0.5
 
     def __post_init__(self) -> None:
-        for key in ("image_height", "image_width", "classes", "eval_examples", "repeat"):
-            if getattr(self, key) < 1:
-                raise UsageError(f"data.{key} is {getattr(self, key)}, it must be at least 1")
+        if not self.source.strip():
+            raise UsageError("data.source is empty", 'Use "mnist", or name a folder with four IDX files.')
+        for key in ("image_height", "image_width", "classes", "eval_examples"):
+            _check_whole(f"data.{key}", getattr(self, key), 1)
+        _check_whole("data.repeat", self.repeat, 1, MAX_REPEAT)
         if self.classes > 256:
             raise UsageError(f"data.classes is {self.classes}, an IDX label byte holds at most 256 classes")
         if not 0 <= self.min_mean_intensity < self.max_mean_intensity <= 1:
@@ -74,17 +78,16 @@ class TrainSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch_size"):
-            if getattr(self, key) < 1:
-                raise UsageError(f"train.{key} is {getattr(self, key)}, it must be at least 1")
+        for key, least in (("steps", 1), ("batch_size", 1), ("warmup_steps", 0), ("seed", 0)):
+            _check_whole(f"train.{key}", getattr(self, key), least)
         if self.optimizer not in OPTIMIZERS:
             raise UsageError(f"train.optimizer is '{self.optimizer}', it must be one of {', '.join(OPTIMIZERS)}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError(f"train.learning_rate is {self.learning_rate}, it must be above 0")
-        if self.warmup_steps < 0 or self.weight_decay < 0:
-            raise UsageError("train.warmup_steps and train.weight_decay must not be negative")
-        if not all(units >= 1 for units in self.hidden_layers):
-            raise UsageError(f"train.hidden_layers is {list(self.hidden_layers)}, each must be at least 1")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise UsageError(f"train.weight_decay is {self.weight_decay}, it must be 0 or above")
+        for units in self.hidden_layers:
+            _check_whole("train.hidden_layers", units, 1)
 
 
 @dataclass(frozen=True)
@@ -103,3 +106,8 @@ class GateSettings:
         for key, value in asdict(self).items():
             if not (math.isfinite(value) and 0 <= value <= 1):
                 raise UsageError(f"gate.{key} is {value}, it must be between 0 and 1")
+
+
+def _check_whole(key: str, value: int, least: int, most: int = MAX_WHOLE) -> None:
+    if not least <= value <= most:
+        raise UsageError(f"{key} is {value}, it must be between {least:,} and {most:,}")

@@ -21,6 +21,7 @@ from components.errors import UsageError, UserError
 from components.model import MLP
 from components.optimizers import SGD, AdamW, Optimizer
 from components.settings import TrainSettings
+from components.takes import Takes, write_takes
 from components.training_data import Split, load_split
 
 log = logging.getLogger(__name__)
@@ -138,4 +139,6 @@ def run_fn(fn_args: Any) -> None:
     Path(fn_args.model_run_dir).mkdir(parents=True, exist_ok=True)
     Path(fn_args.model_run_dir, contract.HISTORY_FILE).write_text(json.dumps(results, indent=1))
     export.save(model, transform_output, (data["image_height"], data["image_width"]), fn_args.serving_model_dir)
+    takes = Takes(data["image_height"], data["image_width"], data["classes"])
+    write_takes(Path(fn_args.serving_model_dir).parent, takes)
     log.info("%d steps, %.0f a second, eval accuracy %.4f", settings.steps, settings.steps / seconds, eval_accuracy)

@@ -11,27 +11,29 @@ STARTED = time.monotonic()
 
 import typer  # noqa: E402
 
+from components import command_line  # noqa: E402
+from components.command_line import (  # noqa: E402
+    DEFAULT_HOME,
+    EXIT_INTERRUPTED,
+    EXIT_TERMINATED,
+    HomeOption,
+    JsonOption,
+    Terminated,
+    say,
+)
 from components.errors import UserError  # noqa: E402
 from pipeline.home import Home  # noqa: E402
 
 if TYPE_CHECKING:
     from pipeline.run import Result
 
-app = typer.Typer(
-    help="Run the MNIST pipeline on TFX and see what happened.\n\n"
-    "Exit codes: 0 done, 1 unexpected failure, 2 usage, 3 model not blessed (nothing pushed), "
-    "4 data anomalies (nothing trained), 5 environment or input missing or corrupt.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-HomeOption = Annotated[
-    Path, typer.Option("--home", envvar="MNIST_TFX_HOME", help="Folder for data, metadata, artifacts and models.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
-DEFAULT_HOME = Path("workspace")
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "default.toml"
+
+app = command_line.application(
+    "Run the MNIST pipeline on TFX and see what happened.\n\n"
+    "Exit codes: 0 done, 1 unexpected failure, 2 usage, 3 model not blessed (nothing pushed), "
+    "4 data anomalies (nothing trained), 5 environment or input missing or corrupt."
+)
 
 
 @app.callback()
@@ -62,10 +64,17 @@ def run(
         result = execute(settings, Home(home.resolve()), lines_to_stderr=as_json, started=STARTED)
     except UserError as e:
         if as_json:
-            print(refused(e).to_json())
+            say(refused(str(e), e.exit_code).to_json())
         raise
+    except KeyboardInterrupt as e:
+        told = "interrupted; what has finished is kept, the next run goes on from there"
+        code = EXIT_TERMINATED if isinstance(e, Terminated) else EXIT_INTERRUPTED
+        if as_json:
+            say(refused(told, code).to_json())
+        print(told, file=sys.stderr)
+        raise typer.Exit(code) from None
     if as_json:
-        print(result.to_json())
+        say(result.to_json())
     else:
         _print_summary(result)
     if result.error:
@@ -80,11 +89,14 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
 
     result = latest_result(Home(home.resolve()))
     if as_json:
-        print(result.to_json())
-    else:
-        _print_summary(result)
-        if result.error:
-            print(result.error)
+        say(result.to_json())
+        return
+    say(f"run {result.run_id}")
+    for node in result.nodes:
+        say(f"{node['id']:<18} {node['state']:<8} {node['seconds']:6.1f} s")
+    _print_summary(result)
+    if result.error:
+        say(result.error)
 
 
 def _print_summary(result: Result) -> None:
@@ -92,20 +104,13 @@ def _print_summary(result: Result) -> None:
     total = result.seconds or 1.0
     parts = {"start-up": result.startup_seconds} | {node["id"]: node["seconds"] for node in result.nodes}
     shares = [f"{name} {part:.1f} ({part / total:.0%})" for name, part in parts.items() if part >= 0.01 * total]
-    print(f"seconds {result.seconds:.1f} = {' + '.join(shares)}")
+    say(f"seconds {result.seconds:.1f} = {' + '.join(shares)}")
     if result.metrics:
-        print(", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
-    print(f"{result.status}" + (f": version {result.pushed_version}" if result.pushed_version else ""))
-
-
-def cli() -> None:
-    """Run the app; errors that a user can act on become a message and their exit code."""
-    try:
-        app()
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        sys.exit(e.exit_code)
+        say(", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
+    states = {node["id"]: node["state"] for node in result.nodes}
+    before = " (by an earlier run)" if states.get("Pusher") == "cached" else ""
+    say(result.status + (f": version {result.pushed_version}{before}" if result.pushed_version else ""))
 
 
 if __name__ == "__main__":
-    cli()
+    command_line.run(app)

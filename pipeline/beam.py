@@ -8,6 +8,7 @@ from typing import Final
 from components.errors import UsageError
 
 IN_MEMORY: Final = "FnApiRunner"
+RUNNERS: Final = (IN_MEMORY, "PortableRunner", "FlinkRunner", "SparkRunner", "DataflowRunner", "DaskRunner")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,11 @@ class BeamSettings:
             raise UsageError(
                 f"beam.runner is {self.runner}, which downloads a binary at run time",
                 f"Use --set beam.runner={IN_MEMORY}, the same in memory, or the runner of a Beam cluster.",
+            )
+        if self.runner not in RUNNERS and "." not in self.runner:
+            raise UsageError(
+                f"beam.runner is '{self.runner}', which is no Beam runner",
+                f"Use one of {', '.join(RUNNERS)}, or the import path of a runner's class.",
             )
 
 

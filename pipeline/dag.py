@@ -22,11 +22,10 @@ from components.example_gen import IdxExampleGen
 from components.example_validator import StrictExampleValidator
 from components.pusher import AtomicPusher
 from components.schema import CuratedSchema, schema_text
+from components.takes import Takes
 from pipeline.beam import pipeline_args
 from pipeline.home import Home
 from pipeline.settings import Settings
-
-NAME = "mnist"
 
 
 def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline:
@@ -63,6 +62,7 @@ def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline
 
     baseline = Resolver(
         strategy_class=LatestBlessedBaseline,
+        config=asdict(Takes(settings.data.image_height, settings.data.image_width, settings.data.classes)),
         candidate=model,
         model=Channel(type=Model),
         model_blessing=Channel(type=ModelBlessing),
@@ -86,7 +86,7 @@ def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline
     ).with_id("Pusher")
 
     return Pipeline(
-        pipeline_name=NAME,
+        pipeline_name=contract.MODEL_NAME,
         pipeline_root=str(home.artifacts),
         components=[example_gen, statistics, schema, validator, transform, trainer, baseline, evaluator, pusher],
         beam_pipeline_args=pipeline_args(settings.beam),

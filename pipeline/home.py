@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from components import contract
 from components.errors import InputError
 
 
@@ -28,7 +29,7 @@ class Home:
 
     @property
     def serving_model(self) -> Path:
-        return self.root / "serving_model" / "mnist"
+        return self.root / "serving_model" / contract.MODEL_NAME
 
     def data(self, dataset: str) -> Path:
         return self.root / "data" / dataset

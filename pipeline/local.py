@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +15,7 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
-from pipeline import lineage
+from pipeline import integrity, lineage
 from pipeline.progress import State
 from pipeline.source_key import PARAMETER, modules_named_by, source_sha256
 
@@ -52,12 +51,16 @@ def compiled(pipeline: Pipeline, run_id: str) -> pipeline_pb2.Pipeline:
 class LocalRunner(local_dag_runner.LocalDagRunner):
     """Runs a compiled pipeline in this process, one node after another (they are in topological order).
 
+    Args:
+        root: the pipeline root, where artifacts lie.
+
     Attributes:
         execution_ids: MLMD execution of each node that ran or was cached, by node id.
     """
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: Events, root: Path) -> None:
         super().__init__()
+        self._root = root
         self.execution_ids: dict[str, int] = {}
         self._events = events
 
@@ -67,14 +70,13 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         store_kinds = deployment.metadata_connection_config
         connection = getattr(store_kinds, store_kinds.WhichOneof("connection_config"))
         with metadata.Metadata(connection) as handle:
-            sweep_interrupted(handle.store)
-            pushed_is_gone = _pushed_version_is_gone(handle.store)
+            push_anew = not integrity.pushed_version_is_whole(handle.store)
         for wrapper in pipeline.nodes:
             node = wrapper.pipeline_node
             node_id = node.node_info.id
             executor = runner_utils.extract_executor_spec(deployment, node_id)
             _add_source_key(node, executor)
-            if node_id == "Pusher" and pushed_is_gone:
+            if node_id == "Pusher" and push_anew:
                 node.execution_options.caching_options.enable_cache = False
             launch = launcher.Launcher(
                 pipeline_node=node,
@@ -100,7 +102,11 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             return
         with metadata.Metadata(connection) as handle:
             (execution,) = handle.store.get_executions_by_id([info.execution_id])
-            known = node.node_info.type.name == RESOLVER_TYPE and _answered_before(handle.store, node, execution.id)
+            looks_up = node.node_info.type.name == RESOLVER_TYPE
+            known = looks_up and _answered_before(handle.store, node, execution.id)
+            if execution.last_known_state == mlmd.Execution.COMPLETE and not looks_up:
+                made = [a for found in lineage.outputs(handle.store, execution.id).values() for a in found]
+                integrity.remember(made, self._root)
         if execution.last_known_state == mlmd.Execution.FAILED:  # TFX does not raise for unresolvable inputs
             self._events.node_finished(node_id, "failed")
             raise NodeFailedError(node_id, log_file) from RuntimeError("its inputs could not be resolved")
@@ -135,21 +141,3 @@ def sweep_interrupted(store: MetadataStore) -> None:
         execution.last_known_state = mlmd.Execution.FAILED
     if dead:
         store.put_executions(dead)
-
-
-def remove_unpublished(artifacts: Path, store: MetadataStore) -> None:
-    """Delete output folders of executions that never finished: `<artifacts>/<node>/<key>/<execution id>`."""
-    finished = {e.id for e in store.get_executions() if e.last_known_state in lineage.FINISHED}
-    for folder in artifacts.glob("*/*/*"):
-        if folder.is_dir() and folder.name.isdecimal() and int(folder.name) not in finished:
-            log.warning("removing %s, left by an interrupted run", folder)
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _pushed_version_is_gone(store: MetadataStore) -> bool:
-    """Whether the last pushed version was deleted since: a cached Pusher would claim it is still there."""
-    pushed = [a for a in store.get_artifacts_by_type("PushedModel") if a.custom_properties["pushed"].int_value == 1]
-    if not pushed:
-        return False
-    last = max(pushed, key=lambda artifact: artifact.id)
-    return not Path(last.custom_properties["pushed_destination"].string_value).is_dir()

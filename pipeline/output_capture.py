@@ -6,9 +6,33 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
+
+
+class Screen(TextIOWrapper):
+    """One of the standard streams as it was. A reader that goes away (`| head`) never stops the run."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(os.fdopen(os.dup(descriptor), "wb"), encoding="utf-8", errors="replace", line_buffering=True)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            return super().write(text)
+        self._give_up()
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), self.fileno())
 
 
 class OutputCapture:
@@ -22,14 +46,13 @@ class OutputCapture:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self.stdout: TextIO = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
-        self.stderr: TextIO = os.fdopen(os.dup(2), "w", encoding="utf-8", buffering=1)
+        self.stdout: TextIO = Screen(1)
+        self.stderr: TextIO = Screen(2)
         self.log_file = folder / "startup.log"
 
     def to(self, name: str) -> Path:
         """From now on, write to `<folder>/<name>.log`."""
-        sys.stdout.flush()
-        sys.stderr.flush()
+        self._flush()
         self.log_file = self._folder / f"{name}.log"
         with open(self.log_file, "ab") as log:
             os.dup2(log.fileno(), 1)
@@ -37,12 +60,16 @@ class OutputCapture:
         return self.log_file
 
     def restore(self) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        self._flush()
         os.dup2(self.stdout.fileno(), 1)
         os.dup2(self.stderr.fileno(), 2)
         self.stdout.close()
         self.stderr.close()
+
+    def _flush(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # a log file on a full disk
+                stream.flush()
 
 
 @contextmanager

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, Literal, TextIO
 
 from components import dataset, fetch
 from components.dataset import IdxFiles
-from components.errors import DataAnomaliesError, InputError, UserError
+from components.errors import DataAnomaliesError, InputError
 from components.settings import REAL_MNIST
 from components.sources import Report
 from pipeline.failure import explain
@@ -75,6 +76,7 @@ def execute(settings: Settings, home: Home, *, lines_to_stderr: bool, started: f
         result, logs = Result(run_id), home.logs(run_id)
         with _writable(home), captured(logs) as capture:
             stream = capture.stderr if lines_to_stderr else capture.stdout
+            _check_metadata(home.metadata)
             files = prepare_data(settings, home, lambda line: print(line, file=stream))
             try:
                 _run(settings, home, files, result, capture, stream, started)
@@ -87,17 +89,31 @@ def execute(settings: Settings, home: Home, *, lines_to_stderr: bool, started: f
     return result
 
 
-def refused(error: UserError) -> Result:
-    """The result of a run that could not start."""
-    return Result(run_id=None, error=str(error), exit_code=error.exit_code)
+def refused(error: str, exit_code: int) -> Result:
+    """The result of a run that could not start, or was stopped."""
+    return Result(run_id=None, error=error, exit_code=exit_code)
 
 
 def latest_result(home: Home) -> Result:
     """The result of the latest run that came to an end. Raises InputError if there is none."""
-    finished = sorted(home.root.glob(f"logs/*/{RESULT_FILE}"))  # run ids sort by time
-    if not finished:
-        raise InputError(f"{home.root}: no finished run here", "Start one: python -m pipeline run")
-    return Result(**json.loads(finished[-1].read_text()))
+    for path in sorted(home.root.glob(f"logs/*/{RESULT_FILE}"), reverse=True):  # run ids sort by time
+        with suppress(OSError, ValueError, TypeError):  # a damaged one tells nothing: look at the one before
+            return Result(**json.loads(path.read_text()))
+    raise InputError(f"{home.root}: no finished run here", "Start one: python -m pipeline run")
+
+
+def _check_metadata(database: Path) -> None:
+    """Refuse a database that SQLite cannot read, before ML Metadata answers in its own words."""
+    if not database.exists():
+        return
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as e:
+        raise InputError(
+            f"{database}: not a usable SQLite database ({e})",
+            "Restore it, or move it away: the next run starts afresh, pushed versions stay as they are.",
+        ) from e
 
 
 @contextmanager
@@ -122,18 +138,20 @@ def _run(
     print("starting TFX, TensorFlow and Beam", file=stream)
     from tfx.orchestration import metadata
 
-    from pipeline import lineage, local
+    from pipeline import integrity, lineage, local
     from pipeline.dag import create_pipeline
 
     pipeline = create_pipeline(settings, files, home)
     ir = local.compiled(pipeline, str(result.run_id))
     with metadata.Metadata(pipeline.metadata_connection_config) as handle:
         local.sweep_interrupted(handle.store)
-        local.remove_unpublished(home.artifacts, handle.store)
+        integrity.remove_unpublished(handle.store, home.artifacts)
+        for line in integrity.forget_damaged(handle.store, home.artifacts):
+            print(line, file=stream)
     result.startup_seconds = round(time.monotonic() - started, 2)
 
     with Progress([node.pipeline_node.node_info.id for node in ir.nodes], stream) as progress:
-        runner = local.LocalRunner(_Screen(progress, capture))
+        runner = local.LocalRunner(_Screen(progress, capture), home.artifacts)
         try:
             runner.run_with_ir(ir)
         except local.NodeFailedError as e:

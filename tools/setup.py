@@ -133,7 +133,11 @@ def main() -> None:
     state = wanted_state()
     # Two `make` in one clone: the second waits here, then finds the stamp.
     with open(ROOT / ".setup.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("setup: another one is under way in this clone: waiting for it", file=sys.stderr, flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         if STAMP.exists() and STAMP.read_text() == state:
             return
         started = time.monotonic()

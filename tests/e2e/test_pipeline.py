@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 import subprocess
@@ -131,14 +130,28 @@ def test_an_edit_reruns_exactly_what_it_touches(
     assert {state for node, state in edited.states.items() if node not in BEFORE_TRANSFORM} == {"ran"}
 
 
-def test_a_deleted_version_is_pushed_again(pipeline: Pipeline, data: Path, tmp_path: Path) -> None:
+def test_what_was_deleted_or_damaged_since_is_made_again(pipeline: Pipeline, data: Path, tmp_path: Path) -> None:
     arguments = quick(data, tmp_path)
-    pipeline(*arguments)
+    first = pipeline(*arguments)
+
     shutil.rmtree(tmp_path / "serving_model")
-    again = pipeline(*arguments)
-    assert again.states["Pusher"] == "ran"
-    assert {state for node, state in again.states.items() if node != "Pusher"} == {"cached"}
-    assert versions(tmp_path) == [again.json["pushed_version"]]
+    deleted = pipeline(*arguments)
+    assert [node for node, state in deleted.states.items() if state == "ran"] == ["Pusher"]
+
+    served = tmp_path / "serving_model" / "mnist" / deleted.json["pushed_version"]
+    (served / "saved_model.pb").write_bytes(b"")
+    damaged = pipeline(*arguments)
+    assert [node for node, state in damaged.states.items() if state == "ran"] == ["Pusher"]
+    assert int(damaged.json["pushed_version"]) > int(deleted.json["pushed_version"])
+
+    (model,) = (tmp_path / "artifacts" / "Trainer" / "model").iterdir()
+    next(model.rglob("variables.data*")).unlink()
+    retrained = pipeline(*arguments)
+    assert retrained.code == 0, retrained.stderr
+    assert "variables.data" in retrained.stderr  # the user is told
+    assert retrained.states["Transform"] == "cached"
+    assert retrained.states["Trainer"] == "ran"
+    assert retrained.json["metrics"] == first.json["metrics"]
 
 
 @pytest.mark.parametrize("fault", ["blank", "inverted"])
@@ -201,13 +214,16 @@ def test_a_second_run_in_the_same_home_is_refused_and_kill_9_needs_no_cleaning(
     assert len(executions) == 1  # what the killed Trainer left is gone
 
 
-def test_other_data_runs_by_configuration_alone(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_other_data_runs_by_configuration_alone_also_in_a_used_home(
+    pipeline: Pipeline, data: Path, tmp_path: Path
+) -> None:
+    assert pipeline(*quick(data, tmp_path / "home")).code == 0
     folder = write_data_set(tmp_path / "data", train=600, test=100, size=16, suffix=".gz")
     sizes = ("--set", "data.image_height=16", "--set", "data.image_width=16", "--set", "train.hidden_layers=[32]")
     done = pipeline(*quick(folder, tmp_path / "home", *sizes))
     assert done.code == 0, done.stderr
-    (version,) = versions(tmp_path / "home")
+    version = done.json["pushed_version"]
     loaded = tf.saved_model.load(str(tmp_path / "home" / "serving_model" / "mnist" / version))
     images, labels = digits(100, seed=1, size=16)
     classes = loaded.signatures["serving_default"](images=tf.constant(images))["classes"].numpy()
-    assert np.mean(classes == labels) == pytest.approx(json.loads(done.stdout)["metrics"]["test_accuracy"], abs=1e-6)
+    assert np.mean(classes == labels) == pytest.approx(done.json["metrics"]["test_accuracy"], abs=1e-6)

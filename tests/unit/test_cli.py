@@ -54,6 +54,12 @@ def test_help_teaches(pipeline: Pipeline) -> None:
         (["run", "--nonsense"], 2, "No such option"),
         (["run", "--config", "nowhere.toml"], 5, "nowhere.toml"),
         (["run", "--home", "/dev/null/home"], 5, "/dev/null/home"),
+        (["run", "--home", ""], 2, "is empty"),
+        (["run", "--set", "data.source="], 2, "data.source is empty"),
+        (["run", "--set", "train.seed=-1"], 2, "train.seed"),
+        (["run", "--set", "train.seed=99999999999999999999"], 2, "train.seed"),
+        (["run", "--set", "beam.runner=Nonsense"], 2, "no Beam runner"),
+        (["run", "--set", "train.weight_decay=nan"], 2, "train.weight_decay"),
         (["status", "--home", "/nonexistent"], 5, "no finished run"),
     ],
 )
@@ -87,6 +93,24 @@ def test_bad_data_is_refused_before_anything_runs(pipeline: Pipeline, data: Path
     assert not (tmp_path / "home" / "metadata.sqlite").exists()
 
 
+def test_a_database_that_is_none_is_named(pipeline: Pipeline, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "metadata.sqlite").write_bytes(b"no database" * 400)
+    done = pipeline("run", "--home", tmp_path, "--set", f"data.source={data}")
+    assert done.code == 5
+    assert "metadata.sqlite: not a usable SQLite database" in done.stderr
+
+
+@pytest.mark.parametrize("stdout", ["closed", "no reader", "full"])
+def test_an_unusable_stdout_is_no_traceback(stdout: str, tmp_path: Path) -> None:
+    (tmp_path / "logs" / "1").mkdir(parents=True)
+    (tmp_path / "logs" / "1" / "run.json").write_text('{"run_id": "1", "status": "pushed"}')
+    tail = {"closed": ">&-", "no reader": "| true", "full": "> /dev/full"}[stdout]
+    command = f'"{sys.executable}" -m pipeline status --home "{tmp_path}" {tail}'
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, env=environment(), capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert ("cannot be written" in done.stderr) == (stdout == "full")
+
+
 def test_status_shows_the_latest_run_without_running(pipeline: Pipeline, tmp_path: Path) -> None:
     for run_id, status in (("20260101-000000-000", "failed"), ("20260102-000000-000", "pushed")):
         folder = tmp_path / "logs" / run_id
@@ -97,5 +121,7 @@ def test_status_shows_the_latest_run_without_running(pipeline: Pipeline, tmp_pat
             )
         )
     (tmp_path / "logs" / "20260103-000000-000").mkdir()  # still running, or killed
+    (tmp_path / "logs" / "20260104-000000-000").mkdir()
+    (tmp_path / "logs" / "20260104-000000-000" / "run.json").write_text("{")  # damaged
     assert pipeline("status", "--json", "--home", tmp_path).json["run_id"] == "20260102-000000-000"
     assert "pushed: version 7" in pipeline("status", "--home", tmp_path).stdout

@@ -51,7 +51,7 @@ def test_overrides_win_and_keep_their_types() -> None:
         ("train.steps=many", "must be a whole number"),
         ("train.steps=1.5", "must be a whole number"),
         ("train.steps=true", "must be a whole number"),
-        ("train.steps=0", "at least 1"),
+        ("train.steps=0", "between 1 and"),
         ("train.hidden_layers=[1,'a']", "must be a whole number"),
         ("train.optimizer=adamm", "adamw, sgd"),
         ("train.learning_rate=nan", "above 0"),

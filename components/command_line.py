@@ -1,0 +1,95 @@
+"""What the two command lines share: options, printing, and errors that end in words and a documented exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Final
+
+import typer
+
+from components.errors import UserError
+
+EXIT_INTERRUPTED: Final = 130  # Ctrl-C
+EXIT_TERMINATED: Final = 143  # SIGTERM
+DEFAULT_HOME: Final = Path("workspace")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as an exception: what has been opened is closed on the way out, as after Ctrl-C."""
+
+
+def _home(text: str | Path) -> Path:  # the default comes as a Path
+    if not str(text).strip():
+        raise typer.BadParameter("is empty; name a folder")
+    return Path(text)
+
+
+HomeOption = Annotated[
+    Path,
+    typer.Option(
+        "--home",
+        envvar="MNIST_TFX_HOME",
+        parser=_home,
+        metavar="DIR",
+        help="Folder for data, metadata, artifacts and models.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
+
+
+def application(help_text: str) -> typer.Typer:
+    return typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+
+def say(text: str) -> None:
+    """Print a line on stdout; a reader that has gone away (`| head`) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _to_nowhere(1)
+    except OSError as e:
+        _to_nowhere(1)
+        print(f"error: stdout cannot be written ({e.strerror})", file=sys.stderr)
+
+
+def run(app: typer.Typer) -> None:
+    """Run the app; an error that a user can act on becomes a message and its exit code."""
+    _open_standard_streams()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app(standalone_mode=True)
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(e.exit_code)
+    except BrokenPipeError:
+        _to_nowhere(1)
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    raise Terminated
+
+
+def _open_standard_streams() -> None:
+    """A stream that the caller has closed becomes /dev/null, so that no file of ours takes its number."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+def _to_nowhere(descriptor: int) -> None:
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), descriptor)

@@ -1,0 +1,87 @@
+"""Notice artifacts that were deleted or damaged since they were made, so that their nodes run again.
+
+TFX's cache asks only whether an artifact's folder exists. Here the names and sizes of its files are remembered when a
+node finishes; an artifact that no longer matches is marked as deleted in MLMD, which TFX's cache and the baseline
+resolver pass over.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+from ml_metadata.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as mlmd
+
+log = logging.getLogger(__name__)
+SHOWN = 3  # lines; all are in the log
+LISTINGS = ".listings"  # below the pipeline root: <artifact id>.json
+
+
+def listing(folder: Path) -> dict[str, int]:
+    """Size in bytes of every file below a folder, by relative path; {} if the folder is not there."""
+    return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+
+
+def remember(artifacts: list[mlmd.Artifact], root: Path) -> None:
+    """Keep what the files of these artifacts look like now."""
+    (root / LISTINGS).mkdir(parents=True, exist_ok=True)
+    for artifact in artifacts:
+        (root / LISTINGS / f"{artifact.id}.json").write_text(json.dumps(listing(Path(artifact.uri))))
+
+
+def damage(artifact: mlmd.Artifact, root: Path) -> str | None:
+    """What is wrong with an artifact's files; None if they are as they were left."""
+    folder = Path(artifact.uri)
+    if not folder.exists():
+        return "is gone"
+    try:
+        before = json.loads((root / LISTINGS / f"{artifact.id}.json").read_text())
+    except (OSError, ValueError):
+        return None  # not remembered: the run was killed in between, or the artifact is older than this check
+    now = listing(folder)
+    changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return f"has changed ({', '.join(changed[:3])})" if changed else None
+
+
+def forget_damaged(store: MetadataStore, root: Path) -> list[str]:
+    """Mark damaged artifacts below `root` as deleted in MLMD; returns lines for the user about the first few."""
+    damaged, lines = [], []
+    for artifact in store.get_artifacts():
+        if artifact.state == mlmd.Artifact.LIVE and Path(artifact.uri).is_relative_to(root):
+            problem = damage(artifact, root)
+            if problem:
+                artifact.state = mlmd.Artifact.DELETED
+                damaged.append(artifact)
+                lines.append(f"{Path(artifact.uri).relative_to(root)} {problem}: it is made again when it is needed")
+    if damaged:
+        store.put_artifacts(damaged)
+        log.warning("%s", "\n".join(lines))
+    more = len(lines) - SHOWN
+    return lines if more <= 0 else [*lines[:SHOWN], f"and {more} more"]
+
+
+def remove_unpublished(store: MetadataStore, root: Path) -> None:
+    """Delete what interrupted runs left: output folders of executions that never finished, and TFX's scratch folders.
+
+    Output folders are `<root>/<node>/<key>/<execution id>`. Only for the one run that holds the home.
+    """
+    published = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
+    finished = {e.id for e in store.get_executions() if e.last_known_state in published}
+    for folder in root.glob("*/*/*"):
+        if folder.is_dir() and folder.name.isdecimal() and int(folder.name) not in finished:
+            log.warning("removing %s, left by an interrupted run", folder)
+            shutil.rmtree(folder, ignore_errors=True)
+    for scratch in root.glob("*/.system"):
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def pushed_version_is_whole(store: MetadataStore) -> bool:
+    """Whether the last pushed version still has the files of its PushedModel artifact (true if there was none)."""
+    pushed = [a for a in store.get_artifacts_by_type("PushedModel") if a.custom_properties["pushed"].int_value == 1]
+    if not pushed:
+        return True
+    last = max(pushed, key=lambda artifact: artifact.id)
+    return listing(Path(last.custom_properties["pushed_destination"].string_value)) == listing(Path(last.uri))

@@ -1,0 +1,282 @@
+"""TensorFlow's public C API through ctypes: load a SavedModel, run it. No `import tensorflow`.
+
+These are the loader and the session that TensorFlow Serving itself links, so error codes, error texts and what a
+half-written SavedModel does are production's. The library comes from the installed TensorFlow wheel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import math
+import os
+from collections.abc import Sequence
+from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_uint8, c_void_p
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Final
+
+import numpy as np
+
+from serving.protos import serving_pb2 as pb
+from serving.tensors import Array, data_type_of, numpy_dtype
+
+INVALID_ARGUMENT: Final = 3  # canonical status code
+_SLOW: Final = frozenset(
+    {"TF_LoadSessionFromSavedModel", "TF_SessionRun", "TF_CloseSession", "TF_DeleteSession", "TF_DeleteGraph"}
+)
+_STRING_BYTES: Final = 24  # sizeof(TF_TString), tf_tstring.h
+
+
+class TensorFlowError(Exception):
+    """A status that TensorFlow answered. `code` is a canonical status code, as in gRPC."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class _Output(ctypes.Structure):
+    _fields_ = [("oper", c_void_p), ("index", c_int)]
+
+
+class _Buffer(ctypes.Structure):
+    _fields_ = [("data", c_void_p), ("length", c_size_t), ("deallocator", c_void_p)]
+
+
+_SIGNATURES: Final[dict[str, tuple[Any, list[Any]]]] = {
+    "TF_Version": (c_char_p, []),
+    "TF_NewStatus": (c_void_p, []),
+    "TF_DeleteStatus": (None, [c_void_p]),
+    "TF_GetCode": (c_int, [c_void_p]),
+    "TF_Message": (c_char_p, [c_void_p]),
+    "TF_NewBuffer": (POINTER(_Buffer), []),
+    "TF_NewBufferFromString": (POINTER(_Buffer), [c_char_p, c_size_t]),
+    "TF_DeleteBuffer": (None, [POINTER(_Buffer)]),
+    "TF_NewGraph": (c_void_p, []),
+    "TF_DeleteGraph": (None, [c_void_p]),
+    "TF_GraphOperationByName": (c_void_p, [c_void_p, c_char_p]),
+    "TF_NewSessionOptions": (c_void_p, []),
+    "TF_DeleteSessionOptions": (None, [c_void_p]),
+    "TF_SetConfig": (None, [c_void_p, c_char_p, c_size_t, c_void_p]),
+    "TF_LoadSessionFromSavedModel": (
+        c_void_p,
+        [c_void_p, c_void_p, c_char_p, POINTER(c_char_p), c_int, c_void_p, POINTER(_Buffer), c_void_p],
+    ),
+    "TF_CloseSession": (None, [c_void_p, c_void_p]),
+    "TF_DeleteSession": (None, [c_void_p, c_void_p]),
+    "TF_SessionRun": (
+        None,
+        [
+            *(c_void_p, POINTER(_Buffer)),  # session, run options
+            *(POINTER(_Output), POINTER(c_void_p), c_int),  # feeds
+            *(POINTER(_Output), POINTER(c_void_p), c_int),  # fetches
+            *(c_void_p, c_int, c_void_p, c_void_p),  # targets, run metadata, status
+        ],
+    ),
+    "TF_AllocateTensor": (c_void_p, [c_int, POINTER(c_int64), c_int, c_size_t]),
+    "TF_DeleteTensor": (None, [c_void_p]),
+    "TF_TensorType": (c_int, [c_void_p]),
+    "TF_NumDims": (c_int, [c_void_p]),
+    "TF_Dim": (c_int64, [c_void_p, c_int]),
+    "TF_TensorByteSize": (c_size_t, [c_void_p]),
+    "TF_TensorData": (c_void_p, [c_void_p]),
+    "TF_StringInit": (None, [c_void_p]),
+    "TF_StringCopy": (None, [c_void_p, c_char_p, c_size_t]),
+    "TF_StringDealloc": (None, [c_void_p]),
+    "TF_StringGetDataPointer": (c_void_p, [c_void_p]),
+    "TF_StringGetSize": (c_size_t, [c_void_p]),
+}
+
+
+@cache
+def library() -> Any:
+    """TensorFlow's shared library with its functions declared. Raises ImportError if the wheel is not installed."""
+    spec = importlib.util.find_spec("tensorflow")  # finds, does not import
+    if spec is None or spec.origin is None:
+        raise ImportError("the TensorFlow wheel is not installed: make setup")
+    folder = Path(spec.origin).parent
+    found = sorted([*folder.glob("libtensorflow_cc.so.[0-9]"), *folder.glob("libtensorflow_cc.[0-9].dylib")])
+    if not found:
+        raise ImportError(f"{folder} holds no libtensorflow_cc: another build of TensorFlow?")
+    # oneDNN looks up a prepared primitive for each matrix product, which for small ones costs more than it saves
+    # (a third of this product's requests per second). Read when the library loads; set it to 1 for large models.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    # RTLD_LOCAL, always: the library exports a TLS implementation of its own, which would shadow Python's OpenSSL.
+    releasing = ctypes.CDLL(str(found[0]), mode=ctypes.RTLD_LOCAL)
+    holding = ctypes.PyDLL(str(found[0]), mode=ctypes.RTLD_LOCAL)
+    functions = {}
+    for name, (result, arguments) in _SIGNATURES.items():
+        # A call that takes a microsecond keeps the GIL: giving it up and taking it back costs more, 20 times a request.
+        function = getattr(releasing if name in _SLOW else holding, name)
+        function.restype, function.argtypes = result, arguments
+        functions[name] = function
+    return SimpleNamespace(**functions)
+
+
+class _Status:
+    """A TF_Status for one call; `check` raises what it holds."""
+
+    def __init__(self) -> None:
+        self.pointer = library().TF_NewStatus()
+
+    def check(self) -> None:
+        tf = library()
+        code = tf.TF_GetCode(self.pointer)
+        if code:
+            raise TensorFlowError(code, tf.TF_Message(self.pointer).decode(errors="replace"))
+
+    def __enter__(self) -> _Status:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        library().TF_DeleteStatus(self.pointer)
+
+
+class Session:
+    """A loaded SavedModel. Thread-safe: any number of threads may be in `run` at once.
+
+    Args:
+        folder: of the SavedModel.
+        tags: of its MetaGraph, usually ("serve",).
+        config: a serialized tensorflow.ConfigProto.
+
+    Raises:
+        TensorFlowError: as TensorFlow's loader puts it.
+    """
+
+    def __init__(self, folder: Path, tags: Sequence[str] = ("serve",), config: bytes = b"") -> None:
+        tf = library()
+        self._graph = tf.TF_NewGraph()
+        self._session: int | None = None
+        options, meta_graph = tf.TF_NewSessionOptions(), tf.TF_NewBuffer()
+        try:
+            with _Status() as status:
+                if config:
+                    tf.TF_SetConfig(options, config, len(config), status.pointer)
+                    status.check()
+                names = (c_char_p * len(tags))(*(tag.encode() for tag in tags))
+                session = tf.TF_LoadSessionFromSavedModel(
+                    options, None, str(folder).encode(), names, len(tags), self._graph, meta_graph, status.pointer
+                )
+                status.check()
+            self._session = session
+            content = ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length)
+            self.meta_graph = pb.MetaGraphDef.FromString(content)
+            self.meta_graph.DiscardUnknownFields()  # the graph itself: TensorFlow has its own copy
+        except BaseException:
+            tf.TF_DeleteGraph(self._graph)
+            raise
+        finally:
+            tf.TF_DeleteSessionOptions(options)
+            tf.TF_DeleteBuffer(meta_graph)
+
+    def endpoint(self, tensor_name: str) -> tuple[int, int]:
+        """(operation, index) of a tensor such as "x:0", to feed or fetch. Raises TensorFlowError if it is unknown."""
+        name, _, index = tensor_name.partition(":")
+        operation = library().TF_GraphOperationByName(self._graph, name.encode())
+        if not operation:
+            raise TensorFlowError(INVALID_ARGUMENT, f"Tensor {tensor_name} was not found in the graph")
+        return operation, int(index or 0)
+
+    def run(
+        self,
+        feeds: Sequence[tuple[tuple[int, int], Array]],
+        fetches: Sequence[tuple[int, int]],
+        timeout_ms: int = 0,
+    ) -> list[Array]:
+        """Feed arrays, fetch arrays; strings as object arrays of bytes. The GIL is free during the run.
+
+        Args:
+            timeout_ms: TensorFlow's own limit for the run; 0 is none.
+
+        Raises:
+            TensorFlowError: with the kernel's code and text.
+        """
+        tf = library()
+        inputs = (_Output * len(feeds))(*(_Output(*endpoint) for endpoint, _ in feeds))
+        outputs = (_Output * len(fetches))(*(_Output(*endpoint) for endpoint in fetches))
+        given = (c_void_p * len(feeds))()
+        answers = (c_void_p * len(fetches))()
+        encoded = _run_options(timeout_ms) if timeout_ms else b""
+        options = tf.TF_NewBufferFromString(encoded, len(encoded)) if encoded else None
+        try:
+            for i, (_, array) in enumerate(feeds):
+                given[i] = _new_tensor(tf, array)
+            with _Status() as status:
+                tf.TF_SessionRun(
+                    self._session, options, inputs, given, len(feeds), outputs, answers, len(fetches), None, 0, None,
+                    status.pointer,
+                )  # fmt: skip
+                status.check()
+            return [_to_array(tf, int(tensor or 0)) for tensor in answers]
+        finally:
+            if options is not None:
+                tf.TF_DeleteBuffer(options)
+            for tensor, (_, array) in zip(given, feeds, strict=True):
+                if tensor and data_type_of(array) == pb.DT_STRING:
+                    _free_strings(tf, tensor, array.size)
+            for tensor in (*given, *answers):
+                if tensor:
+                    tf.TF_DeleteTensor(tensor)
+
+    def close(self) -> None:
+        """Free the model. No thread may be in `run`."""
+        if self._session is None:
+            return
+        tf, session, self._session = library(), self._session, None
+        with _Status() as status:
+            tf.TF_CloseSession(session, status.pointer)
+            tf.TF_DeleteSession(session, status.pointer)
+        tf.TF_DeleteGraph(self._graph)
+
+
+def _run_options(timeout_ms: int) -> bytes:
+    """A serialized RunOptions{timeout_in_ms}: field 2, one varint."""
+    encoded, rest = bytearray([0x10]), timeout_ms
+    while rest > 0x7F:
+        encoded.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes([*encoded, rest])
+
+
+def _new_tensor(tf: Any, array: Array) -> int:
+    data_type = data_type_of(array)
+    dims = (c_int64 * array.ndim)(*array.shape)
+    if data_type != pb.DT_STRING:
+        array = np.ascontiguousarray(array)
+        tensor = tf.TF_AllocateTensor(data_type, dims, len(dims), array.nbytes)
+        ctypes.memmove(tf.TF_TensorData(tensor), array.ctypes.data, array.nbytes)
+        return int(tensor)
+    tensor = tf.TF_AllocateTensor(data_type, dims, len(dims), array.size * _STRING_BYTES)
+    place = tf.TF_TensorData(tensor)
+    for value in array.ravel().tolist():
+        content = value.encode() if isinstance(value, str) else value
+        tf.TF_StringInit(place)
+        tf.TF_StringCopy(place, content, len(content))
+        place += _STRING_BYTES
+    return int(tensor)
+
+
+def _free_strings(tf: Any, tensor: int, count: int) -> None:
+    """Deleting a tensor that we allocated frees its slots, not what long strings in them point to."""
+    place = tf.TF_TensorData(tensor)
+    for i in range(count):
+        tf.TF_StringDealloc(place + i * _STRING_BYTES)
+
+
+def _to_array(tf: Any, tensor: int) -> Array:
+    data_type = tf.TF_TensorType(tensor)
+    shape = tuple(tf.TF_Dim(tensor, i) for i in range(tf.TF_NumDims(tensor)))
+    data = tf.TF_TensorData(tensor)
+    if data_type == pb.DT_STRING:
+        values = np.empty(math.prod(shape), np.object_)
+        for i in range(len(values)):
+            place = data + i * _STRING_BYTES
+            values[i] = ctypes.string_at(tf.TF_StringGetDataPointer(place), tf.TF_StringGetSize(place))
+        return values.reshape(shape)
+    size_bytes = tf.TF_TensorByteSize(tensor)
+    content = (c_uint8 * size_bytes).from_address(data) if size_bytes else b""
+    return np.frombuffer(content, numpy_dtype(data_type)).reshape(shape).copy()

@@ -1,0 +1,212 @@
+"""What the RPCs mean, once: the gRPC and REST layers and warm-up all call these functions.
+
+Each takes a loaded version and a request, and answers a response or raises ServingError with TensorFlow Serving's
+code and text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from serving.model_server.errors import Code, ServingError, invalid
+from serving.model_server.servable import Endpoint, Servable, Signature, no_such_signature
+from serving.protos import serving_pb2 as pb
+from serving.tensors import Array, TensorError, from_proto, to_proto
+
+CLASSIFY_METHOD: Final = "tensorflow/serving/classify"
+REGRESS_METHOD: Final = "tensorflow/serving/regress"
+METADATA_FIELD: Final = "signature_def"
+METADATA_TYPE_URL: Final = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
+
+
+def predict(
+    servable: Servable, request: pb.PredictRequest, timeout_ms: int = 0, as_content: bool = False
+) -> pb.PredictResponse:
+    """Values come in typed fields, or, if so wanted, as tensor_content."""
+    signature = servable.signature(request.model_spec.signature_name)
+    if signature is None:
+        raise no_such_signature(request.model_spec.signature_name)
+    inputs = {}
+    for alias, proto in request.inputs.items():
+        try:
+            inputs[alias] = from_proto(proto)
+        except TensorError:
+            raise invalid(f"tensor parsing error: {alias}") from None
+    response = pb.PredictResponse()
+    for alias, array in servable.predict(signature, inputs, list(request.output_filter), timeout_ms).items():
+        response.outputs[alias].CopyFrom(to_proto(array, content=as_content))
+    fill_spec(response.model_spec, servable, signature.name)
+    return response
+
+
+def classify(servable: Servable, request: pb.ClassificationRequest, timeout_ms: int = 0) -> pb.ClassificationResponse:
+    signature = _inference_signature(servable, request.model_spec)
+    place, outputs = _classify_plan(signature)
+    examples = serialized_examples(request.input)
+    answers = servable.run([(place, examples)], [endpoint.place for endpoint in outputs.values()], timeout_ms)
+    response = pb.ClassificationResponse()
+    _put_classes(response.result, dict(zip(outputs, answers, strict=True)), len(examples))
+    fill_spec(response.model_spec, servable, signature.name)
+    return response
+
+
+def regress(servable: Servable, request: pb.RegressionRequest, timeout_ms: int = 0) -> pb.RegressionResponse:
+    signature = _inference_signature(servable, request.model_spec)
+    place, output = _regress_plan(signature)
+    examples = serialized_examples(request.input)
+    (values,) = servable.run([(place, examples)], [output.place], timeout_ms)
+    response = pb.RegressionResponse()
+    _put_values(response.result, values, len(examples))
+    fill_spec(response.model_spec, servable, signature.name)
+    return response
+
+
+def multi_inference(
+    servable: Servable, request: pb.MultiInferenceRequest, timeout_ms: int = 0
+) -> pb.MultiInferenceResponse:
+    """Several signatures over the same examples in one run of the session."""
+    plans: list[tuple[str, Signature, dict[str, Endpoint]]] = []
+    place = None
+    for task in request.tasks:
+        if task.model_spec.name != servable.name:
+            raise invalid(
+                "All ModelSpecs in a MultiInferenceRequest must access the same model name. "
+                f"Expected model: {servable.name}. Found: {task.model_spec.name}"
+            )
+        signature = _inference_signature(servable, task.model_spec)
+        if signature.name in {known.name for _, known, _ in plans}:
+            raise invalid(f"Duplicate evaluation of signature: {signature.name}")
+        if task.method_name == CLASSIFY_METHOD:
+            place, outputs = _classify_plan(signature)
+        elif task.method_name == REGRESS_METHOD:
+            place, output = _regress_plan(signature)
+            outputs = {"outputs": output}
+        else:
+            raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
+        plans.append((task.method_name, signature, outputs))
+    if place is None:
+        raise invalid("Inference request must contain at least one task.")
+    examples = serialized_examples(request.input)
+    fetches = [endpoint.place for _, _, outputs in plans for endpoint in outputs.values()]
+    answers = iter(servable.run([(place, examples)], fetches, timeout_ms))
+    response = pb.MultiInferenceResponse()
+    for method, signature, outputs in plans:
+        arrays = {alias: next(answers) for alias in outputs}
+        result = response.results.add()
+        fill_spec(result.model_spec, servable, signature.name)
+        if method == CLASSIFY_METHOD:
+            _put_classes(result.classification_result, arrays, len(examples))
+        else:
+            _put_values(result.regression_result, arrays["outputs"], len(examples))
+    return response
+
+
+def metadata(servable: Servable, request: pb.GetModelMetadataRequest) -> pb.GetModelMetadataResponse:
+    if not request.metadata_field:
+        raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+    for field in request.metadata_field:
+        if field != METADATA_FIELD:
+            raise invalid(f"Metadata field {field} is not supported")
+    response = pb.GetModelMetadataResponse()
+    response.metadata[METADATA_FIELD].type_url = METADATA_TYPE_URL
+    response.metadata[METADATA_FIELD].value = signature_map(servable).SerializeToString()
+    fill_spec(response.model_spec, servable, "")
+    return response
+
+
+def signature_map(servable: Servable) -> pb.SignatureDefMap:
+    found = pb.SignatureDefMap()
+    for name, definition in servable.signature_defs.items():
+        found.signature_def[name].CopyFrom(definition)
+    return found
+
+
+def fill_spec(spec: pb.ModelSpec, servable: Servable, signature_name: str) -> None:
+    """The model_spec of a response: the version that answered; a label is not echoed."""
+    spec.name, spec.signature_name = servable.name, signature_name
+    spec.version.value = servable.version
+
+
+def serialized_examples(given: pb.Input) -> Array:
+    """The request's examples as an object array of bytes; a context is merged into each."""
+    kind = given.WhichOneof("kind")
+    if kind == "example_list_with_context":
+        listed: Sequence[pb.Example] = given.example_list_with_context.examples
+        # Concatenated messages merge: the example's own features win over the context's.
+        context = given.example_list_with_context.context.SerializeToString()
+    else:
+        listed, context = given.example_list.examples, b""
+    if not listed:
+        raise invalid("Input is empty.")
+    examples = np.empty(len(listed), np.object_)
+    examples[:] = [context + example.SerializeToString() for example in listed]
+    return examples
+
+
+def _inference_signature(servable: Servable, spec: pb.ModelSpec) -> Signature:
+    signature = servable.signature(spec.signature_name)
+    if signature is None:
+        raise invalid(f"No signature was found with the name: {spec.signature_name}")
+    return signature
+
+
+def _classify_plan(signature: Signature) -> tuple[tuple[int, int], dict[str, Endpoint]]:
+    """Where the examples go in, and the `classes` and `scores` outputs that there are."""
+    place = _examples_place(signature, "classification")
+    if len(signature.outputs) not in (1, 2):
+        raise invalid(f"Expected one or two output Tensors, found {len(signature.outputs)}")
+    found = {alias: signature.outputs[alias] for alias in ("classes", "scores") if alias in signature.outputs}
+    if not found:
+        raise invalid("Expected classification signature outputs to contain at least one of classes or scores.")
+    if len(found) != len(signature.outputs):
+        raise invalid("Expected classification signature outputs to be classes and scores.")
+    return place, found
+
+
+def _regress_plan(signature: Signature) -> tuple[tuple[int, int], Endpoint]:
+    place = _examples_place(signature, "regression")
+    if len(signature.outputs) != 1:
+        raise invalid("Expected one output Tensor.")
+    if "outputs" not in signature.outputs:
+        raise invalid("No regression outputs found in SignatureDef: " + signature.name)
+    return place, signature.outputs["outputs"]
+
+
+def _examples_place(signature: Signature, kind: str) -> tuple[int, int]:
+    if len(signature.inputs) != 1:
+        raise invalid("Expected one input Tensor.")
+    if "inputs" not in signature.inputs:
+        raise invalid(f"No {kind} inputs found in SignatureDef: {signature.name}")
+    return signature.inputs["inputs"].place
+
+
+def _put_classes(result: pb.ClassificationResult, arrays: Mapping[str, Array], count: int) -> None:
+    for alias, array in arrays.items():
+        if array.ndim != 2 or len(array) != count:
+            raise invalid(f"Expected Tensor shape: [{count} num_classes] but got {list(array.shape)} for {alias}")
+    classes, scores = arrays.get("classes"), arrays.get("scores")
+    if classes is not None and scores is not None and classes.shape != scores.shape:
+        raise invalid(
+            f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. {scores.shape[1]}"
+        )
+    width = next(iter(arrays.values())).shape[1]
+    for row in range(count):
+        classifications = result.classifications.add()
+        for column in range(width):
+            found = classifications.classes.add()
+            if classes is not None:
+                found.label = classes[row, column].decode(errors="replace")
+            if scores is not None:
+                found.score = scores[row, column]
+
+
+def _put_values(result: pb.RegressionResult, values: Array, count: int) -> None:
+    if values.ndim not in (1, 2) or len(values) != count or (values.ndim == 2 and values.shape[1] != 1):
+        raise invalid(
+            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {list(values.shape)}"
+        )
+    for value in values.ravel().tolist():
+        result.regressions.add(value=value)

@@ -1,0 +1,49 @@
+"""Errors as clients see them: a canonical status code and TensorFlow Serving's text."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Final
+
+MAX_MESSAGE_CHARS: Final = 1024  # over gRPC TensorFlow Serving cuts longer texts
+TRUNCATED: Final = "...TRUNCATED"
+
+
+class Code(IntEnum):
+    """Canonical status codes, the same numbers in TensorFlow and gRPC."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class ServingError(Exception):
+    """What a request is answered with when it cannot be served."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = Code(code)
+        self.message = message
+
+
+def invalid(message: str) -> ServingError:
+    return ServingError(Code.INVALID_ARGUMENT, message)
+
+
+def shortened(message: str) -> str:
+    """The message as it goes over gRPC."""
+    return message if len(message) <= MAX_MESSAGE_CHARS else message[:MAX_MESSAGE_CHARS] + TRUNCATED

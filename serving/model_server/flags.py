@@ -1,0 +1,109 @@
+"""tensorflow_model_server's flags: `--flag=value`, booleans also bare. Unknown ones are named and passed over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+# Accepted for the sake of scripts written for the real server; the real server is where they do something.
+LEFT_TO_THE_REAL_SERVER: Final = frozenset({
+    "ssl_config_file", "use_alts_credentials", "enable_batching", "batching_parameters_file",
+    "enable_per_model_batching_parameters", "enable_profiler", "prefer_tflite_model", "num_load_threads",
+    "num_unload_threads", "flush_filesystem_caches", "platform_config_file", "thread_pool_factory_config_file",
+    "per_process_gpu_memory_fraction", "xla_cpu_compilation_enabled", "tensorflow_session_config_file",
+    "num_request_iterations_for_warmup", "rest_api_num_threads", "grpc_max_threads",
+    "enable_signature_method_name_check", "mixed_precision",
+})  # fmt: skip
+
+
+class FlagError(ValueError):
+    """A flag whose value cannot be read."""
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Defaults are tensorflow_model_server's. Times carry their unit in the name, as there."""
+
+    port: int = 8500
+    grpc_socket_path: str = ""
+    rest_api_port: int = 0
+    rest_api_timeout_in_ms: int = 30_000
+    rest_api_enable_cors_support: bool = False
+    model_name: str = "default"
+    model_base_path: str = ""
+    model_config_file: str = ""
+    model_config_file_poll_wait_seconds: int = 0
+    file_system_poll_wait_seconds: int = 1
+    allow_version_labels_for_unavailable_models: bool = False
+    max_num_load_retries: int = 5
+    load_retry_interval_micros: int = 60_000_000
+    enable_model_warmup: bool = True
+    tensorflow_session_parallelism: int = 0
+    tensorflow_intra_op_parallelism: int = 0
+    tensorflow_inter_op_parallelism: int = 0
+    saved_model_tags: str = "serve"
+    monitoring_config_file: str = ""
+    grpc_channel_arguments: str = ""
+    enable_grpc_healthcheck_service: bool = False
+    enable_serialization_as_tensor_content: bool = False
+    version: bool = False
+    # Ours: the real server binds all interfaces; this stand-in stays on loopback unless told otherwise.
+    bind_address: str = "127.0.0.1"
+
+
+def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
+    """Flags, and one line for each argument that has no effect.
+
+    Raises:
+        FlagError: a value of the wrong type, or settings that exclude each other.
+    """
+    types = {field.name: field.type for field in fields(Flags)}
+    values: dict[str, Any] = {}
+    notes = []
+    for argument in arguments:
+        name, equals, raw = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or (name not in types and name not in LEFT_TO_THE_REAL_SERVER):
+            notes += [f"unknown argument: {argument}", usage()]
+        elif name in LEFT_TO_THE_REAL_SERVER:
+            notes.append(f"--{name} has no effect here: it is left to tensorflow_model_server")
+        else:
+            values[name] = _value(name, str(types[name]), raw if equals else None)
+    flags = Flags(**values)
+    given = {argument.removeprefix("--").partition("=")[0] for argument in arguments}
+    if "batching_parameters_file" in given and "enable_batching" not in given:
+        raise FlagError(
+            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
+        )
+    parallelism = (
+        flags.tensorflow_session_parallelism,
+        flags.tensorflow_intra_op_parallelism,
+        flags.tensorflow_inter_op_parallelism,
+    )
+    if all(parallelism):
+        raise FlagError("--tensorflow_session_parallelism excludes the intra-op and inter-op flags")
+    return flags, notes
+
+
+def _value(name: str, kind: str, raw: str | None) -> Any:
+    if kind == "bool":
+        if raw is None or raw.lower() in {"true", "1"}:
+            return True
+        if raw.lower() in {"false", "0"}:
+            return False
+        raise FlagError(f"--{name}={raw}: expected true or false")
+    if raw is None:
+        raise FlagError(f"--{name}: expected --{name}=VALUE")
+    if kind != "int":
+        return raw
+    try:
+        return int(raw)
+    except ValueError:
+        raise FlagError(f"--{name}={raw}: expected a whole number") from None
+
+
+def usage() -> str:
+    lines = ["usage: python -m serving.model_server [--flag=value ...]", "Flags, with their defaults:"]
+    lines += [f"  --{field.name}={field.default}" for field in fields(Flags)]
+    return os.linesep.join(lines)

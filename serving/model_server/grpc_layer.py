@@ -1,0 +1,85 @@
+"""gRPC: PredictionService, ModelService and, if asked for, grpc.health.v1.Health, on grpc.aio."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from serving.model_server.errors import Code, ServingError, shortened
+from serving.model_server.service import Service
+from serving.protos import serving_pb2 as pb
+
+log = logging.getLogger(__name__)
+ENTRYPOINT: Final = "GRPC"
+STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+# TensorFlow Serving takes messages up to 2 GB; a grpc.aio server's own default is 4 MB.
+SIZE_OPTIONS: Final = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+
+Call = Callable[[Any, int], Message]
+"""(request, timeout in ms or 0) -> response; blocking; raises ServingError."""
+
+
+class GrpcLayer:
+    """Answers RPCs by calling the service in a thread pool, so that a slow model never stops the event loop."""
+
+    def __init__(self, service: Service, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._services: dict[str, dict[str, tuple[type[Message], Call]]] = {
+            "tensorflow.serving.PredictionService": {
+                "Predict": (pb.PredictRequest, lambda r, t: service.predict(r, t, ENTRYPOINT)),
+                "Classify": (pb.ClassificationRequest, lambda r, t: service.classify(r, t, ENTRYPOINT)),
+                "Regress": (pb.RegressionRequest, lambda r, t: service.regress(r, t, ENTRYPOINT)),
+                "MultiInference": (pb.MultiInferenceRequest, service.multi_inference),
+                "GetModelMetadata": (pb.GetModelMetadataRequest, lambda r, _: service.metadata(r)),
+            },
+            "tensorflow.serving.ModelService": {
+                "GetModelStatus": (pb.GetModelStatusRequest, lambda r, _: service.status(r)),
+                "HandleReloadConfigRequest": (pb.ReloadConfigRequest, lambda r, _: service.reload(r)),
+            },
+        }
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        for service, methods in self._services.items():
+            handlers = {
+                name: grpc.unary_unary_rpc_method_handler(self._handler(request, call), response_serializer=_serialize)
+                for name, (request, call) in methods.items()
+            }
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+
+    def _handler(self, request_type: type[Message], call: Call) -> Callable[[bytes, Any], Awaitable[Message]]:
+        async def handle(content: bytes, context: Any) -> Message:
+            remaining_s = context.time_remaining()
+            timeout_ms = max(1, int(remaining_s * 1000)) if remaining_s is not None else 0
+            try:
+                request = request_type.FromString(content)
+                return await asyncio.get_running_loop().run_in_executor(self._pool, call, request, timeout_ms)
+            except ServingError as e:
+                code, message = e.code, e.message
+            except DecodeError as e:
+                code, message = Code.INTERNAL, str(e)
+            except Exception as e:  # a bug of ours must not take the connection down
+                log.exception("unexpected failure")
+                code, message = Code.INTERNAL, f"{type(e).__name__}: {e}"
+            await context.abort(STATUS_CODES[code], shortened(message))
+            raise AssertionError("abort returns never")
+
+        return handle
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def channel_options(text: str) -> list[tuple[str, int | str]]:
+    """--grpc_channel_arguments: `k=v,k=v`, whole numbers as int."""
+    options: list[tuple[str, int | str]] = []
+    for item in filter(None, text.split(",")):
+        key, _, value = item.partition("=")
+        options.append((key, int(value) if value.lstrip("-").isdecimal() else value))
+    return options

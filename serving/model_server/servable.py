@@ -1,0 +1,162 @@
+"""One loaded version of a model: its signatures, and running them on arrays."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from serving.model_server.capi import Session, TensorFlowError
+from serving.model_server.errors import Code, ServingError, invalid
+from serving.protos import serving_pb2 as pb
+from serving.tensors import Array, from_proto
+
+DEFAULT_SIGNATURE: Final = "serving_default"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An input or output of a signature, found in the graph."""
+
+    tensor_name: str
+    info: pb.TensorInfo
+    place: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A SignatureDef with its tensors found in the graph."""
+
+    name: str
+    inputs: Mapping[str, Endpoint]
+    outputs: Mapping[str, Endpoint]
+    defaults: Mapping[str, Array]
+
+
+class Servable:
+    """A SavedModel in memory.
+
+    Args:
+        name, version: of the model.
+        folder: of the version.
+        tags, config: as for capi.Session.
+
+    Raises:
+        TensorFlowError: the SavedModel does not load.
+    """
+
+    def __init__(
+        self, name: str, version: int, folder: Path, tags: Sequence[str] = ("serve",), config: bytes = b""
+    ) -> None:
+        self.name, self.version, self.folder = name, version, folder
+        self._session = Session(folder, tags, config)
+        self.signature_defs: Mapping[str, pb.SignatureDef] = dict(self._session.meta_graph.signature_def)
+        self._signatures: dict[str, Signature] = {}
+        self._idle = threading.Condition()
+        self._in_flight = 0
+        self._retired = False
+
+    def signature(self, name: str) -> Signature | None:
+        """The signature of that name ("" is the default one); None if the model has no such."""
+        name = name or DEFAULT_SIGNATURE
+        if name not in self._signatures and name in self.signature_defs:
+            self._signatures[name] = self._resolve(name, self.signature_defs[name])
+        return self._signatures.get(name)
+
+    def predict(
+        self, signature: Signature, inputs: Mapping[str, Array], output_filter: Sequence[str], timeout_ms: int = 0
+    ) -> dict[str, Array]:
+        """Run one signature. Raises ServingError with TensorFlow Serving's codes and texts."""
+        feeds = [(endpoint.place, array) for endpoint, array in _matched(signature, inputs)]
+        names = _chosen(signature, output_filter)
+        answers = self.run(feeds, [signature.outputs[name].place for name in names], timeout_ms)
+        return dict(zip(names, answers, strict=True))
+
+    def run(
+        self, feeds: Sequence[tuple[tuple[int, int], Array]], fetches: Sequence[tuple[int, int]], timeout_ms: int = 0
+    ) -> list[Array]:
+        try:
+            return self._session.run(feeds, fetches, timeout_ms)
+        except TensorFlowError as e:
+            raise ServingError(e.code, e.message) from None
+
+    def acquire(self) -> bool:
+        """Take part in a request; False if the version is being unloaded. Pair with `release`."""
+        with self._idle:
+            if self._retired:
+                return False
+            self._in_flight += 1
+            return True
+
+    def release(self) -> None:
+        with self._idle:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.notify_all()
+
+    def unload(self, timeout_s: float | None = None) -> bool:
+        """Wait until the last request in flight has been answered, then free the model; False on time-out."""
+        with self._idle:
+            self._retired = True
+            if not self._idle.wait_for(lambda: self._in_flight == 0, timeout_s):
+                return False
+        self._session.close()
+        return True
+
+    def _resolve(self, name: str, definition: pb.SignatureDef) -> Signature:
+        def found(infos: Mapping[str, pb.TensorInfo]) -> dict[str, Endpoint]:
+            return {
+                alias: Endpoint(info.name, info, self._session.endpoint(info.name)) for alias, info in infos.items()
+            }
+
+        try:
+            inputs, outputs = found(definition.inputs), found(definition.outputs)
+        except TensorFlowError as e:
+            raise ServingError(e.code, e.message) from None
+        defaults = {alias: from_proto(proto) for alias, proto in definition.defaults.items()}
+        return Signature(name, inputs, outputs, defaults)
+
+
+def _matched(signature: Signature, given: Mapping[str, Array]) -> list[tuple[Endpoint, Array]]:
+    """Inputs paired with their places; what is missing comes from the signature's defaults, if it has any."""
+    wanted = signature.inputs
+    missing = sorted(wanted.keys() - given.keys() - signature.defaults.keys())
+    extra = sorted(given.keys() - wanted.keys())
+    if len(given) != len(wanted) and (missing or extra):
+        raise invalid(
+            f"input size does not match signature: {len(given)}!={len(wanted)} "
+            f"len({{{','.join(sorted(given))}}}) != len({{{','.join(sorted(wanted))}}}). "
+            f"Sent extra: {{{','.join(extra)}}}. Missing but required: {{{','.join(missing)}}}."
+        )
+    if missing:
+        alias = missing[0]
+        raise invalid(
+            f"Signature input alias: {alias}(feed name: {wanted[alias].tensor_name}) not found in request and no "
+            f"default value provided. Inputs expected to be in the request {{{','.join(sorted(given))}}}, "
+            f"or default input alias set: {','.join(sorted(signature.defaults))}"
+        )
+    return [(endpoint, given[a] if a in given else signature.defaults[a]) for a, endpoint in wanted.items()]
+
+
+def _chosen(signature: Signature, output_filter: Sequence[str]) -> list[str]:
+    """Output names as asked for, or all."""
+    if not output_filter:
+        return list(signature.outputs)
+    seen = set()
+    for name in output_filter:
+        if name not in signature.outputs:
+            expected = ",".join(sorted(signature.outputs))
+            raise invalid(
+                f"output tensor alias not found in signature: {name} Outputs expected to be in the set {{{expected}}}."
+            )
+        if name in seen:
+            raise invalid(f"duplicate output tensor alias: {name}")
+        seen.add(name)
+    return list(output_filter)
+
+
+def no_such_signature(name: str) -> ServingError:
+    """Predict's answer to an unknown signature (Classify and REST word it differently)."""
+    return ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')

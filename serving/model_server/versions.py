@@ -1,0 +1,64 @@
+"""Which versions a model should have: the model config, and the folders that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from google.protobuf import text_format
+
+from serving.model_server.errors import Code, ServingError, invalid
+from serving.protos import serving_pb2 as pb
+
+PLATFORM: Final = "tensorflow"
+MAX_INT64: Final = 2**63 - 1
+
+
+def parse_config(text: str) -> list[pb.ModelConfig]:
+    """Models of a ModelServerConfig in text format. Raises ServingError (INVALID_ARGUMENT)."""
+    config = pb.ModelServerConfig()
+    try:
+        text_format.Parse(text, config)
+    except text_format.ParseError as e:
+        raise invalid(f"Invalid protobuf file: {e}") from None
+    if config.WhichOneof("config") == "custom_model_config":
+        raise ServingError(Code.UNIMPLEMENTED, "custom_model_config is not supported")
+    return list(config.model_config_list.config)
+
+
+def check(configs: Sequence[pb.ModelConfig]) -> None:
+    """Raise ServingError for a list of models that cannot be right."""
+    seen = set()
+    for config in configs:
+        if config.name in seen:
+            raise invalid(f"Illegal to list model {config.name} multiple times in config list")
+        seen.add(config.name)
+        if not config.base_path.startswith("/"):
+            raise invalid(
+                f"Expected model {config.name} to have an absolute path or URI; got base_path()={config.base_path}"
+            )
+        if not config.model_platform and not config.model_type:
+            raise invalid(f"Illegal setting neither ModelServerConfig::model_platform nor model_type: {config.name}")
+        if config.model_platform and config.model_platform != PLATFORM:
+            raise invalid(f"Unknown platform: {config.model_platform}")
+        if config.HasField("logging_config"):
+            raise invalid("No request-logger-creator provided.")
+
+
+def aspired(config: pb.ModelConfig) -> dict[int, Path]:
+    """Versions that the policy chooses among the folders of the base path. Raises OSError if it is not there."""
+    found = {}
+    for child in sorted(Path(config.base_path).iterdir()):
+        if child.name.isascii() and child.name.isdecimal() and int(child.name) <= MAX_INT64:
+            found[int(child.name)] = child
+    policy = config.model_version_policy
+    kind = policy.WhichOneof("policy_choice")
+    if kind == "all":
+        chosen = set(found)
+    elif kind == "specific":
+        chosen = set(policy.specific.versions) & found.keys()
+    else:
+        count = policy.latest.num_versions or 1
+        chosen = set(sorted(found)[-count:])
+    return {number: found[number] for number in chosen}

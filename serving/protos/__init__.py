@@ -1,0 +1,1 @@
+"""Wire-compatible messages: serving.proto and what `make protos` generates from it."""

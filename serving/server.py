@@ -1,0 +1,189 @@
+"""The server of a home: start it in the background, wait until it answers, look at it, stop it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from components import contract
+from components.errors import InputError
+from serving import backends
+from serving.backends import Choice, Setup
+
+START_TIMEOUT_S: Final = 120.0
+STOP_TIMEOUT_S: Final = 15.0
+POLL_S: Final = 0.1
+STATE_FILE: Final = "server.json"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that was started in a home.
+
+    Attributes:
+        pid, created: the process; its start time tells it from a later one with the same number.
+        backend, why: which, and the reason.
+    """
+
+    pid: int
+    created: float
+    backend: str
+    why: str
+    grpc_port: int
+    rest_port: int
+    log_file: str
+
+    def process(self) -> psutil.Process | None:
+        """The process if it is still alive."""
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid)
+            alive = abs(process.create_time() - self.created) < 1 and process.status() != psutil.STATUS_ZOMBIE
+            return process if alive else None
+        return None
+
+
+def find(home: Path) -> Running | None:
+    """The server of a home, if one is running."""
+    path = home / "serving" / STATE_FILE
+    try:
+        running = Running(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return running if running.process() else None
+
+
+def start(setup: Setup, preferred: str) -> tuple[Running, bool]:
+    """Start the server of a home, unless it runs already; return it and whether it is new.
+
+    Waits until a version is AVAILABLE.
+
+    Raises:
+        InputError: nothing was pushed, a port is taken, or the server did not come up (its last log lines are told).
+    """
+    with _locked(setup.folder):
+        if running := find(setup.home):
+            return running, False
+        choice = prepare(setup, preferred)
+        setup.log_file.parent.mkdir(parents=True, exist_ok=True)
+        with open(setup.log_file, "ab") as log:
+            process = subprocess.Popen(
+                backends.command(choice, setup),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=backends.environment(choice),
+                start_new_session=True,  # outlives this command and its terminal
+            )
+        created = psutil.Process(process.pid).create_time()
+        ports = setup.grpc_port, setup.rest_port
+        running = Running(process.pid, created, choice.name, choice.why, *ports, str(setup.log_file))
+        _write(setup.folder / STATE_FILE, json.dumps(asdict(running)))
+        try:
+            _wait(process, setup)
+        except BaseException:
+            stop(setup.home)
+            raise
+        return running, True
+
+
+def prepare(setup: Setup, preferred: str) -> Choice:
+    """Choose the backend, check what it needs, write its config file. Raises InputError."""
+    base = setup.models / contract.MODEL_NAME
+    if not base.is_dir() or not any(child.name.isdecimal() for child in base.iterdir()):
+        raise InputError(f"{base}: no version has been pushed", "Run the pipeline first: make pipeline")
+    for port in (setup.grpc_port, setup.rest_port):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as e:
+                raise InputError(
+                    f"port {port} cannot be used ({e.strerror})",
+                    "Stop what uses it (make stop, if it is this product in another home), or choose others: "
+                    "--grpc-port N --rest-port N",
+                ) from e
+    choice = backends.choose(preferred)
+    setup.folder.mkdir(parents=True, exist_ok=True)
+    _write(setup.config_file, backends.models_config(choice, setup))
+    return choice
+
+
+def stop(home: Path) -> Running | None:
+    """Stop the server of a home: SIGTERM, which lets it answer what it has accepted, then SIGKILL. None: none ran."""
+    running = find(home)
+    process = running.process() if running else None
+    if running is None or process is None:
+        return None
+    with suppress(psutil.NoSuchProcess):
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(STOP_TIMEOUT_S)
+    (home / "serving" / STATE_FILE).unlink(missing_ok=True)
+    return running
+
+
+def version_states(rest_port: int, timeout_s: float = 2.0) -> list[dict[str, Any]]:
+    """Versions as the server reports them, newest first; [] while it does not answer."""
+    url = f"http://127.0.0.1:{rest_port}/v1/models/{contract.MODEL_NAME}"
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+            states: list[dict[str, Any]] = json.load(answer)["model_version_status"]
+            return states
+    except (urllib.error.URLError, OSError, ValueError, KeyError):
+        return []
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(process: subprocess.Popen[bytes], setup: Setup) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if any(state["state"] == "AVAILABLE" for state in version_states(setup.rest_port)):
+            return
+        if process.poll() is not None:
+            break
+        time.sleep(POLL_S)
+    ended = f"ended with exit code {process.returncode}" if process.returncode is not None else "did not become ready"
+    with open(setup.log_file, errors="replace") as log:
+        last = "".join(log.readlines()[-5:])
+    raise InputError(f"the server {ended}; its last lines:\n{last.rstrip()}", f"Log: {setup.log_file}")
+
+
+def _write(path: Path, content: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(content)
+    temporary.replace(path)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Two `up` at once: the second waits, then finds the server of the first."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "w")  # noqa: SIM115  # held until the block ends
+    except OSError as e:
+        raise InputError(f"{folder}: cannot be written ({e.strerror})", "Name another home: --home DIR") from e
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

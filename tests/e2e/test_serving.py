@@ -1,0 +1,78 @@
+"""From the pipeline to an answer: run, serve, query, stop, as a user does it."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving.server import free_port
+from tests.conftest import ROOT, Done, Pipeline, environment, quick
+
+
+def serving(*arguments: str | Path) -> Done:
+    command = [sys.executable, "-m", "serving", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=120)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture(scope="module")
+def home(pipeline: Pipeline, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    done = pipeline(*quick(data, folder))
+    assert done.code == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ports() -> tuple[str, str]:
+    return str(free_port()), str(free_port())
+
+
+@pytest.fixture(scope="module")
+def up(home: Path, ports: tuple[str, str]) -> Iterator[Done]:
+    arguments = ("up", "--backend", "embedded", "--home", home, "--grpc-port", ports[0], "--rest-port", ports[1])
+    yield serving(*arguments, "--json")
+    serving("down", "--home", home)
+
+
+def test_up_waits_until_the_pushed_version_answers(up: Done, home: Path) -> None:
+    assert up.code == 0, up.stderr
+    assert up.json["started"] is True
+    assert up.json["backend"] == "embedded"
+    (state,) = up.json["versions"]
+    assert state["state"] == "AVAILABLE"
+    assert (home / "serving_model" / "mnist" / state["version"]).is_dir()
+    assert serving("status", "--home", home, "--json").json["pid"] == up.json["pid"]
+
+
+def test_a_second_up_finds_the_first(up: Done, home: Path) -> None:
+    again = serving("up", "--home", home, "--json")
+    assert again.code == 0
+    assert (again.json["started"], again.json["pid"]) == (False, up.json["pid"])
+
+
+def test_a_port_in_use_and_a_home_without_versions_are_said(up: Done, ports: tuple[str, str], tmp_path: Path) -> None:
+    nothing = serving("up", "--home", tmp_path)
+    assert nothing.code == 5
+    assert "no version has been pushed" in nothing.stderr
+    (tmp_path / "serving_model" / "mnist" / "1").mkdir(parents=True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        busy = serving("up", "--home", tmp_path, "--grpc-port", port, "--rest-port", str(free_port()))
+    assert busy.code == 5
+    assert f"port {port} cannot be used" in busy.stderr
+    assert "Traceback" not in busy.stderr
+
+
+def test_down_stops_it_and_status_says_so(up: Done, home: Path) -> None:
+    stopped = serving("down", "--home", home, "--json")
+    assert stopped.json == {"stopped": True, "pid": up.json["pid"]}
+    assert serving("down", "--home", home, "--json").json["stopped"] is False
+    assert serving("status", "--home", home).code == 5

@@ -1,0 +1,1 @@
+"""The serving protocol, against whichever backend SERVING_BACKEND names."""
