@@ -21,7 +21,7 @@ async def noop(port: int) -> None:
 
     answer = pb.PredictResponse()
     answer.outputs["probabilities"].CopyFrom(to_proto(np.zeros((1, 10), np.float32)))
-    constant = answer.SerializeToString()
+    constant: bytes = answer.SerializeToString()
 
     async def handle(_: bytes, __: Any) -> bytes:
         return constant

@@ -73,7 +73,7 @@ class GrpcLayer:
 
 
 def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
+    return bytes(message.SerializeToString())
 
 
 def channel_options(text: str) -> list[tuple[str, int | str]]:
