@@ -39,7 +39,11 @@ Send = Callable[[], Awaitable[None]]
 def summary(latencies_s: list[float], seconds: float) -> dict[str, float]:
     """Requests per second, and the median and 99th percentile in ms."""
     p50, p99 = np.percentile(latencies_s, [50, 99]) * 1e3
-    return {"requests_per_s": round(len(latencies_s) / seconds, 1), "p50_ms": round(p50, 2), "p99_ms": round(p99, 2)}
+    return {
+        "requests_per_s": round(len(latencies_s) / seconds, 1),
+        "p50_ms": round(float(p50), 2),
+        "p99_ms": round(float(p99), 2),
+    }
 
 
 async def closed_loop(send: Send, clients: int, seconds: float) -> dict[str, float]:

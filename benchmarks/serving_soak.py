@@ -40,13 +40,14 @@ async def soak(port: int, server: psutil.Process, requests: int) -> dict[str, ob
             nonlocal done, failed
             while done < requests:
                 done += 1
+                number = done
                 try:
                     await call(encoded)
                 except grpc.aio.AioRpcError:
                     failed += 1
-                if done == WARM_UP or done % 50_000 == 0:
-                    memory.append((done, server.memory_info().rss))
-                    print(f"{done:,} requests, {memory[-1][1] / 1024**2:.1f} MB", flush=True)
+                if number == WARM_UP or number % 50_000 == 0:
+                    memory.append((number, server.memory_info().rss))
+                    print(f"{number:,} requests, {memory[-1][1] / 1024**2:.1f} MB", flush=True)
 
         started = time.perf_counter()
         await asyncio.gather(*(client() for _ in range(CLIENTS)))

@@ -165,6 +165,8 @@ class Server:
         host, port = self.flags.bind_address, self.flags.rest_api_port
         try:
             listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+            # Inherited by its connections: an answer's head and body go out at once, not 40 ms apart.
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as e:
             raise OSError(f"cannot listen on {host}:{port}: {e.strerror}") from None
         server = _QuietServer(config)
