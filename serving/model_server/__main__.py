@@ -12,12 +12,12 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 import grpc
 import uvicorn
+import uvloop
 from google.protobuf import text_format
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
@@ -32,6 +32,7 @@ from serving.model_server.metrics import Metrics
 from serving.model_server.rest_layer import RestLayer
 from serving.model_server.servable import Servable
 from serving.model_server.service import Service
+from serving.model_server.workers import Workers
 from serving.protos import serving_pb2 as pb
 
 log = logging.getLogger("model_server")
@@ -74,7 +75,7 @@ class Server:
         self.manager = Manager(self._load, policy)
         self.service = Service(self.manager, self.metrics, flags.enable_serialization_as_tensor_content)
         self.stuck = False  # a request is still running, long after its client has been told
-        self.pool = ThreadPoolExecutor(max_workers=4 * (os.cpu_count() or 1), thread_name_prefix="request")
+        self.workers = Workers(limit=4 * (os.cpu_count() or 1))
 
     def _load(self, name: str, version: int, folder: Path) -> Servable:
         servable = Servable(name, version, folder, self.flags.saved_model_tags.split(","), session_config(self.flags))
@@ -127,7 +128,7 @@ class Server:
         # Without this option a second server could bind the same port, and requests would go to either.
         options = [*SIZE_OPTIONS, ("grpc.so_reuseport", 0), *channel_options(self.flags.grpc_channel_arguments)]
         server = grpc.aio.server(options=options)
-        GrpcLayer(self.service, self.pool).add_to(server)
+        GrpcLayer(self.service, self.workers).add_to(server)
         if self.flags.enable_grpc_healthcheck_service:
             servicer = health.aio.HealthServicer()
             health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
@@ -150,7 +151,7 @@ class Server:
             return None, None
         path = _metrics_path(self.flags.monitoring_config_file)
         layer = RestLayer(
-            self.service, self.pool, self.flags.rest_api_timeout_in_ms, self.flags.rest_api_enable_cors_support, path
+            self.service, self.workers, self.flags.rest_api_timeout_in_ms, self.flags.rest_api_enable_cors_support, path
         )
         config = uvicorn.Config(
             layer.app,
@@ -236,7 +237,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         server = Server(flags)
-        asyncio.run(server.run())
+        uvloop.run(server.run())
     except (ServingError, OSError, FlagError, ImportError) as e:
         code = f"{e.code.name}: " if isinstance(e, ServingError) else ""
         print(f"Failed to start server. Error: {code}{e}", flush=True)
