@@ -45,6 +45,10 @@ class Workers:
             loop.call_later(STALL_S, self._watch, loop)
         return await future
 
+    def busy(self) -> bool:
+        """Whether any call waits or runs."""
+        return bool(self._waiting or self._began)
+
     def _engage(self) -> None:
         """Put one more worker to work."""
         with self._wake:
