@@ -6,7 +6,7 @@ ARGS   ?=
 VENV   := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock protos pipeline serve query stop test test-unit lint coverage bench clean
+.PHONY: help setup lock protos pipeline serve query validate stop test test-unit lint coverage bench clean
 
 help: ## Show this list
 	@echo "make pipeline   run the whole pipeline on the real MNIST"
@@ -28,6 +28,9 @@ serve: setup ## Start a server on the pushed model (a container if an engine ans
 
 query: setup ## Ask the running server about test digits, over gRPC and REST
 	@$(VENV)/python -m serving query --rest $(ARGS)
+
+validate: setup ## Prove that the served model is the one that was blessed
+	@$(VENV)/python -m pipeline validate $(ARGS)
 
 stop: setup ## Stop the server
 	@$(VENV)/python -m serving down $(ARGS)

@@ -43,15 +43,21 @@ def up(
     grpc_port: GrpcPort = 8500,
     rest_port: RestPort = 8501,
     foreground: Annotated[bool, typer.Option(help="Stay with the server instead of leaving it behind.")] = False,
+    with_parent: Annotated[bool, typer.Option(help="With --foreground: end when the calling process ends.")] = False,
+    unproven: Annotated[bool, typer.Option(help="Serve a version even if its manifest does not vouch for it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Start a server on the pushed model and wait until it answers."""
     from serving import backends, server
 
     setup = backends.Setup(home.resolve(), grpc_port, rest_port)
+    if not unproven:
+        server.require_proven(setup)
     if foreground:
         choice = server.prepare(setup, backend)
         say(f"serving with the {choice.name} backend ({choice.why})")
+        if with_parent:
+            server.end_with_parent()
         words = backends.command(choice, setup)
         os.execvpe(words[0], words, backends.environment(choice))
     running, new = server.start(setup, backend)
@@ -136,6 +142,71 @@ def query(
         as_json=as_json,
     )
     raise typer.Exit(code)
+
+
+@app.command()
+def signatures(
+    home: HomeOption = DEFAULT_HOME,
+    version: Annotated[int | None, typer.Option(help="The version to ask; else the newest.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the served model takes and answers."""
+    from components import contract
+    from components.errors import InputError
+    from serving import server
+    from serving.client import connect
+    from serving.protos import serving_pb2 as pb
+
+    running = server.find(home.resolve())
+    if running is None:
+        raise InputError(f"{home.resolve()}: no server is running", "Start one: make serve")
+    with connect(f"127.0.0.1:{running.grpc_port}") as client:
+        metadata = client.metadata(contract.MODEL_NAME, version)
+    found = {
+        name: {
+            way: {
+                alias: {
+                    "dtype": pb.DataType.Name(info.dtype),
+                    "shape": None if info.tensor_shape.unknown_rank else [dim.size for dim in info.tensor_shape.dim],
+                }
+                for alias, info in sorted(getattr(definition, way).items())
+            }
+            for way in ("inputs", "outputs")
+        }
+        for name, definition in sorted(metadata.signatures.items())
+    }
+    if as_json:
+        say(json.dumps({"version": metadata.version, "signatures": found}))
+        return
+    say(f"version {metadata.version}")
+    for name, ways in found.items():
+        shown = {
+            way: ", ".join(f"{a} {i['dtype']} {i['shape']}" for a, i in infos.items()) for way, infos in ways.items()
+        }
+        say(f"{name}: {shown['inputs']} -> {shown['outputs']}")
+
+
+@app.command()
+def replay(
+    images: Annotated[Path, typer.Argument(help="A .npy file, uint8 [n, height, width].")],
+    output: Annotated[Path, typer.Option(help="Where the answers go: an .npz file.")],
+    singles: Annotated[int, typer.Option(min=1, help="How many of the images to ask about one by one.")] = 200,
+    label: Annotated[str | None, typer.Option(help="The version label to ask, e.g. stable.")] = None,
+    grpc_port: GrpcPort = 8500,
+    rest_port: RestPort = 8501,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a server about many images and keep its answers, to compare them with others."""
+    from serving.replay import replay as ask_all
+
+    addresses = f"127.0.0.1:{grpc_port}", f"http://127.0.0.1:{rest_port}"
+    report = ask_all(images, output, *addresses, singles, label)
+    if as_json:
+        say(json.dumps(report))
+        return
+    say(f"version {report['version']} answered about {report['images']} images; answers in {output}")
+    for transport in ("grpc", "rest"):
+        say("{0}: {requests} single requests, p50 {p50_ms} ms, p99 {p99_ms} ms".format(transport, **report[transport]))
 
 
 def _described(states: list[dict[str, object]]) -> str:

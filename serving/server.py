@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,7 +21,7 @@ from typing import Any, Final
 
 import psutil
 
-from components import contract
+from components import contract, manifest
 from components.errors import InputError
 from serving import backends
 from serving.backends import Choice, Setup
@@ -27,6 +30,7 @@ START_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 15.0
 POLL_S: Final = 0.1
 STATE_FILE: Final = "server.json"
+PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,24 @@ def prepare(setup: Setup, preferred: str) -> Choice:
     setup.folder.mkdir(parents=True, exist_ok=True)
     _write(setup.config_file, backends.models_config(choice, setup))
     return choice
+
+
+def require_proven(setup: Setup) -> None:
+    """Check the version that would be served against its manifest. Raises InputError if it does not vouch for it."""
+    base = setup.models / contract.MODEL_NAME
+    versions = [child for child in base.glob("*") if child.name.isdecimal()]
+    if versions:
+        manifest.verify(max(versions, key=lambda folder: int(folder.name)))
+
+
+def end_with_parent() -> None:
+    """Have the kernel send SIGTERM when the process that started this one ends, however it ends (Linux only)."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended in between
+        raise SystemExit(0)
 
 
 def stop(home: Path) -> Running | None:
