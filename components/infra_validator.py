@@ -98,8 +98,23 @@ def served(model: Path, folder: Path, backend: str, timeout_s: float) -> Iterato
     version = folder / "serving_model" / contract.MODEL_NAME / "1"
     shutil.copytree(model, version, copy_function=os.link)
     grpc_port, rest_port = _free_port(), _free_port()
-    words = [sys.executable, "-m", "serving", "up", "--foreground", "--with-parent", "--unproven", "--home", str(folder),
-             "--backend", backend, "--grpc-port", str(grpc_port), "--rest-port", str(rest_port)]  # fmt: skip
+    words = [
+        sys.executable,
+        "-m",
+        "serving",
+        "up",
+        "--foreground",
+        "--with-parent",
+        "--unproven",
+        "--home",
+        str(folder),
+        "--backend",
+        backend,
+        "--grpc-port",
+        str(grpc_port),
+        "--rest-port",
+        str(rest_port),
+    ]
     server_log = folder / "server.log"
     started = time.monotonic()
     with open(server_log, "wb") as output:
