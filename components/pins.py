@@ -66,6 +66,8 @@ def read_release(home_root: Path) -> Release:
     path = home_root / RELEASE_FILE
     try:
         found = json.loads(path.read_text())
+        if not isinstance(found, dict):
+            raise ValueError("no JSON object")
         known = {field.name: found[field.name] for field in fields(Release) if field.name in found}
         return Release(**{**known, "earlier": tuple(known.get("earlier", ()))})
     except FileNotFoundError:

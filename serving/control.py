@@ -15,7 +15,8 @@ from serving.client_errors import error
 from serving.client_grpc import CODE_NAMES, MODEL_SERVICE, GrpcClient
 from serving.protos import serving_pb2 as pb
 
-RELOAD_TIMEOUT_S: Final = 30.0
+STATUS_TIMEOUT_S: Final = 5.0
+RELOAD_TIMEOUT_S: Final = 30.0  # a reload waits for models that are new, and there are none
 LOAD_TIMEOUT_S: Final = 120.0
 UNLOAD_TIMEOUT_S: Final = 30.0
 POLL_S: Final = 0.02
@@ -26,7 +27,7 @@ class Control(GrpcClient):
     """ModelService of a server on loopback, over gRPC."""
 
     def __init__(self, grpc_port: int) -> None:
-        super().__init__(f"127.0.0.1:{grpc_port}")
+        super().__init__(f"127.0.0.1:{grpc_port}", timeout_s=STATUS_TIMEOUT_S)
         self._call_reload = self._method(
             f"{MODEL_SERVICE}/HandleReloadConfigRequest", pb.ReloadConfigRequest, pb.ReloadConfigResponse
         )

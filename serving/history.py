@@ -105,7 +105,7 @@ def entry(before: Release, after: Release, noted: Entry, outcome: str) -> Entry:
 
 def table(entries: Sequence[Entry]) -> list[str]:
     """Lines for people, newest last."""
-    rows = [("when", "who", "what", "stable", "canary", "outcome", "why")]
+    rows: list[tuple[str, ...]] = [("when", "who", "what", "stable", "canary", "outcome", "why")]
     rows += [_row(entry) for entry in entries]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

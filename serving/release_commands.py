@@ -87,6 +87,7 @@ def canary(
     from serving import digits, server
     from serving.shadow import Rules
 
+    rules = Rules(min_agreement, max_accuracy_drop, max_latency_ratio)
     asked = digits.from_test_set(data or where / "data" / contract.MODEL_NAME, [], count=shadow, seed=seed)
     running = server.find(where)
     if running is None:
@@ -95,7 +96,6 @@ def canary(
         change = release.canary(where, version, reason=reason)
         if not as_json:
             _report(change, as_json=False)
-    rules = Rules(min_agreement, max_accuracy_drop, max_latency_ratio)
     return _compare(where, running.grpc_port, asked, rules, reason, as_json)
 
 
