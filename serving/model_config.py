@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from components import contract
-from components.pins import NEWEST_SERVED, Release, served_versions
+from components.pins import NEWEST_SERVED, Release
+from serving.proof import loaded_versions
 
 NEWEST: Final = f"latest {{ num_versions: {NEWEST_SERVED} }}"
 
@@ -38,7 +39,7 @@ def text(base_path: str, versions: Collection[int] | None, labels: Mapping[str, 
 
 def of_release(home: Path, base_path: str, release: Release) -> str:
     """The config for what is to be served from a home. Raises OSError."""
-    versions = None if release.stable is None else served_versions(home, release)
+    versions = None if release.stable is None else loaded_versions(home, release)
     return text(base_path, versions, release.labels)
 
 

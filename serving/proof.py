@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from components.errors import InputError
-from components.pins import pushed_versions
+from components.pins import Release, pushed_versions, served_versions, version_folder
 
 MANIFEST: Final = "manifest.json"
 
@@ -17,6 +17,14 @@ def refuse_missing(home: Path, version: int) -> None:
     """Raise InputError unless the version lies in the home."""
     if version not in pushed_versions(home):
         raise InputError(f"version {version} was not pushed, or has been deleted", pushed_are(home))
+
+
+def loaded_versions(home: Path, release: Release) -> set[int]:
+    """Versions for the server to load. One that only a rollback may need is left out if it is not proven."""
+    versions = served_versions(home, release)
+    if release.stable is None:
+        return versions
+    return {v for v in versions if v in release.labels.values() or _is_proven(version_folder(home, v))}
 
 
 def pushed_are(home: Path) -> str:
@@ -53,3 +61,11 @@ def refuse_unproven(folder: Path) -> None:
             raise InputError(f"{folder / name}: cannot be read ({e.strerror})", remedy) from e
         if found != expected:
             raise InputError(f"{folder / name}: not the file that was pushed (its SHA-256 differs)", remedy)
+
+
+def _is_proven(folder: Path) -> bool:
+    try:
+        refuse_unproven(folder)
+    except InputError:
+        return False
+    return True

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.errors import UserError
-from components.pins import RELEASE_FILE, Release, pushed_versions, read_release, served_versions, version_folder
+from components.pins import RELEASE_FILE, Release, pushed_versions, read_release, version_folder
 from serving import backends, history, model_config, server
 from serving.backends import Setup
 from serving.files import write_durably
-from serving.proof import refuse_missing, refuse_unproven
+from serving.proof import loaded_versions, refuse_missing, refuse_unproven
 
 if TYPE_CHECKING:
     from serving.control import Control
@@ -95,15 +95,17 @@ def carry_out(home: Path, action: str, asked: int | None, reason: str, choose: C
                 if changed and pending is not None:
                     try:
                         _move(control, home, base, now, wanted)
+                        done = _decided(home, now, wanted, pending)
                     except BaseException as e:
                         _undo(control, home, base, now, pending, e)
                         raise
-                    done = _commit(home, now, wanted, pending)
+                    history.catch_up(home, done.entry)
                 write_durably(Setup(home).config_file, model_config.of_release(home, base, wanted))
                 control.reload(model_config.of_release(home, base, wanted))
-                control.wait_highest(max(served_versions(home, wanted), default=None))
+                control.wait_highest(max(loaded_versions(home, wanted), default=None))
         elif changed and pending is not None:
-            done = _commit(home, now, wanted, pending)
+            done = _decided(home, now, wanted, pending)
+            history.catch_up(home, done.entry)
         if pending is not None:
             write_release(home, replace(done, pending=None))
     return Change(action, version, now, wanted, changed, running is not None, round(time.monotonic() - started, 3))
@@ -141,7 +143,7 @@ def _refuse_unfit(home: Path, now: Release, wanted: Release) -> None:
 def _move(control: Control, home: Path, base: str, now: Release, wanted: Release) -> None:
     """Load what is wanted beside what is there; once it is available, move the labels, and ask by them."""
     needed = _needed(home, wanted)
-    together = served_versions(home, now) | served_versions(home, wanted) | needed
+    together = loaded_versions(home, now) | loaded_versions(home, wanted) | needed
     before = control.versions()
     # Not with the old labels if a killed command has moved them already: they would go back and forth.
     if any(number not in before or before[number].state != "AVAILABLE" for number in needed):
@@ -156,14 +158,13 @@ def _undo(control: Control, home: Path, base: str, now: Release, pending: dict[s
     with suppress(UserError):
         control.reload(model_config.of_release(home, base, now))
     words = error.problem if isinstance(error, UserError) else type(error).__name__
-    history.append(home, {**history.entry(now, now, {**pending, "id": uuid.uuid4().hex}, "failed"), "error": words})
-    write_release(home, replace(now, pending=None))
+    with suppress(UserError):  # a full disk may be the reason
+        history.append(home, {**history.entry(now, now, {**pending, "id": uuid.uuid4().hex}, "failed"), "error": words})
+        write_release(home, replace(now, pending=None))
 
 
-def _commit(home: Path, now: Release, wanted: Release, pending: dict[str, Any]) -> Release:
-    """The decision, on disk and in the history."""
-    entry = history.entry(now, wanted, pending, "done")
-    done = replace(wanted, pending=pending, entry=entry)
+def _decided(home: Path, now: Release, wanted: Release, pending: dict[str, Any]) -> Release:
+    """What is wanted, on disk: from here on there is no way back but forward."""
+    done = replace(wanted, pending=pending, entry=history.entry(now, wanted, pending, "done"))
     write_release(home, done)
-    history.append(home, entry)
     return done

@@ -16,8 +16,9 @@ import pytest
 
 from components.errors import InputError, UsageError
 from components.pins import RELEASE_FILE, pinned_versions, read_release
-from serving import history, relabel, release, shadow
+from serving import history, model_config, relabel, release, shadow
 from serving.history import HISTORY_FILE
+from serving.model_server import versions
 from serving.relabel import Change
 from serving.shadow import Answers, Rules
 from tests.conftest import ROOT, Done, environment
@@ -259,9 +260,9 @@ def test_after_a_kill_at_any_step_the_same_command_finishes(
     else:
         assert step >= 4  # or nothing was tried
     monkeypatch.undo()
-    done = serving("history", "--home", home, "--json").json["entries"]
     now = read_release(home)
-    assert (len(done) > recorded) == ((now.stable, now.canary) == expected)  # seen even if not written yet
+    shown = history.complete(history.read(home), now.entry)
+    assert (len(shown) > recorded) == ((now.stable, now.canary) == expected)  # seen even if not written yet
     if step < 4:
         act(home)
     assert served(home) == expected
@@ -304,6 +305,14 @@ def test_pinned_are_labels_the_next_rollback_and_what_the_server_loads(home: Pat
     assert pinned_versions(home) == {2, 3, 4}
     release.rollback(home, 1)
     assert pinned_versions(home) == {1, 5}  # 5 was served before 1 was promoted
+
+
+def test_any_path_can_be_in_the_model_config() -> None:
+    path = '/home/"quoted" \\ and\ttab/ü'
+    (config,) = versions.parse_config(model_config.text(path, [3, 1], {"stable": 1}))
+    assert config.base_path == path
+    assert list(config.model_version_policy.specific.versions) == [1, 3]
+    assert dict(config.version_labels) == {"stable": 1}
 
 
 @pytest.mark.parametrize(

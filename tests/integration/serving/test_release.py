@@ -18,10 +18,10 @@ import tensorflow as tf
 
 from components.errors import InputError
 from components.pins import read_release
-from serving import control, history, release, server
+from serving import control, history, relabel, release, server
 from serving.backends import Setup
 from serving.client import Client, connect
-from serving.client_errors import ServingClientError
+from serving.client_errors import NotFound, ServingClientError
 from tests.conftest import ROOT, Done, environment
 from tests.integration.serving.servers import wait_for
 from tests.pushed import folder, push
@@ -149,8 +149,18 @@ def test_what_was_tampered_with_is_not_started(home: Path, backend: str) -> None
     with pytest.raises(InputError, match="not the file that was pushed"):
         up(home, backend)
     release.rollback(home, 1)
+    release.promote(home, 3)
     up(home, backend)
-    assert answers(home) == (1, 1, 1)
+    assert answers(home) == (3, 3, 3)
+
+
+def test_what_only_a_rollback_would_need_is_not_loaded_tampered_with(home: Path) -> None:
+    release.promote(home, 2)
+    (folder(home, 2) / "fingerprint.pb").write_bytes(b"another")
+    release.promote(home, 3)
+    assert answers(home) == (3, 3, 3)
+    with client(home) as asking, pytest.raises(NotFound):
+        asking.predict({"images": IMAGE}, model="mnist", version=2)
 
 
 def test_a_server_that_hangs_is_said_and_nothing_moves(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,6 +179,26 @@ def test_a_server_that_hangs_is_said_and_nothing_moves(home: Path, monkeypatch: 
         process.resume()
     assert read_release(home).stable == 2
     assert answers(home) == (2, 2, 2)
+
+
+def test_a_full_disk_moves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    release.promote(home, 2)
+    real, left = relabel.write_durably, 1
+
+    def full(path: Path, content: str) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise InputError(f"{path}: cannot be written (No space left on device)")
+        real(path, content)
+
+    monkeypatch.setattr(relabel, "write_durably", full)
+    with pytest.raises(InputError, match="No space left"):
+        release.promote(home, 3)
+    assert answers(home) == (2, 2, 2)
+    monkeypatch.undo()
+    release.promote(home, 3)
+    assert answers(home) == (3, 3, 3)
 
 
 def test_a_comparison_says_promote_or_roll_back(home: Path) -> None:
