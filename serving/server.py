@@ -72,7 +72,7 @@ def find(home: Path) -> Running | None:
 def start(setup: Setup, preferred: str) -> tuple[Running, bool]:
     """Start the server of a home, unless it runs already; return it and whether it is new.
 
-    Waits until a version is AVAILABLE.
+    Waits until a version is AVAILABLE, or those with a label.
 
     Raises:
         InputError: nothing was pushed, a port is taken, or the server did not come up (its last log lines are told).
@@ -96,7 +96,7 @@ def start(setup: Setup, preferred: str) -> tuple[Running, bool]:
         running = Running(process.pid, created, choice.name, choice.why, *ports, str(setup.log_file))
         write_durably(setup.folder / STATE_FILE, json.dumps(asdict(running)))
         try:
-            _wait(process, setup)
+            _wait(process, setup, {*read_release(setup.home).labels.values()})
         except BaseException:
             stop(setup.home)
             raise
@@ -178,11 +178,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(process: subprocess.Popen[bytes], setup: Setup) -> None:
+def _wait(process: subprocess.Popen[bytes], setup: Setup, labelled: set[int]) -> None:
+    """Wait until all versions with a label answer, or without labels any version does. Raises InputError."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        if any(state["state"] == "AVAILABLE" for state in version_states(setup.rest_port)):
+        states = {int(state["version"]): state for state in version_states(setup.rest_port)}
+        available = {number for number, state in states.items() if state["state"] == "AVAILABLE"}
+        if available and labelled <= available:
             return
+        for number in states.keys() & labelled:
+            if states[number]["status"]["error_code"] != "OK":
+                words = states[number]["status"]["error_message"]
+                raise InputError(f"version {number} does not load: {words}", "Go back: python -m serving rollback")
         if process.poll() is not None:
             break
         time.sleep(POLL_S)

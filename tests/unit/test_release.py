@@ -365,10 +365,9 @@ def test_mistakes_end_in_words_and_the_documented_code(
 @pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")
 def test_a_home_that_cannot_be_written_is_said(home: Path) -> None:
     home.chmod(0o500)
-    done = serving("promote", "--home", home)
+    with pytest.raises(InputError, match="cannot be written"):
+        release.promote(home)
     home.chmod(0o700)
-    assert done.code == 5
-    assert "cannot be written" in done.stderr
 
 
 def answers(version: int, classes: list[int | None], latency_ms: float = 1.0) -> Answers:

@@ -154,6 +154,19 @@ def test_what_was_tampered_with_is_not_started(home: Path, backend: str) -> None
     assert answers(home) == (3, 3, 3)
 
 
+def test_a_labelled_version_that_does_not_load_is_no_start(home: Path, backend: str) -> None:
+    release.promote(home, 2)
+    server.stop(home)
+    push(home, 5)
+    assert not release.promote(home, 5).in_effect
+    with pytest.raises(InputError, match="version 5 does not load: "):
+        up(home, backend)
+    assert server.find(home) is None
+    release.rollback(home)
+    up(home, backend)
+    assert answers(home) == (2, 2, 2)
+
+
 def test_what_only_a_rollback_would_need_is_not_loaded_tampered_with(home: Path) -> None:
     release.promote(home, 2)
     (folder(home, 2) / "fingerprint.pb").write_bytes(b"another")
