@@ -5,7 +5,8 @@
 The pushed model lies in a fresh home as versions 1, 2 and 3. Each round promotes one after the other and then runs
 `python -m serving rollback` as an operator does, while half of the requests ask by the label `stable` and half without
 a label. In turns it goes back to version 2, which is still loaded, and by name to version 1, which is not. Full effect
-is when the last request was sent that version 3 answered, counted from the start of the command's process.
+is when the last request was sent that version 3 answered, counted from the start of the command's process. Latencies
+are beside those of the same load without a rollback, for what else the machine is doing.
 Writes build/bench_serving_rollback.json.
 """
 
@@ -118,6 +119,23 @@ async def round_of(home: Path, rate: float, words: tuple[str, ...]) -> tuple[Loa
     }
 
 
+async def undisturbed(home: Path, rate: float) -> Load:
+    """The same load for as long, and nothing else."""
+    running = server.find(home)
+    assert running is not None
+    load = Load(running.grpc_port, rate)
+    loading = asyncio.create_task(load.run())
+    await asyncio.sleep(3 * BEFORE_S)
+    load.stop()
+    await loading
+    return load
+
+
+def latencies(samples: list[Sample]) -> dict[str, float]:
+    p50, p99 = np.percentile([sample.latency_s for sample in samples], [50, 99]) * 1e3
+    return {"p50_ms": round(float(p50), 2), "p99_ms": round(float(p99), 2)}
+
+
 def push(model: Path, home: Path, version: int) -> None:
     """The model under another number, with a manifest that fits."""
     target = version_folder(home, version)
@@ -137,9 +155,11 @@ def measure(model: Path, rounds: int, rate: float) -> dict[str, Any]:
         kinds: dict[str, tuple[str, ...]] = {"loaded": (), "not loaded": ("1",)}
         results: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
         samples: list[Sample] = []
+        control: list[Sample] = []
         failures: list[str] = []
         try:
             for kind, words in [*kinds.items()] * rounds:
+                control += asyncio.run(undisturbed(home, rate)).samples
                 for version in (1, 2, 3):
                     release.promote(home, version)
                 load, times = asyncio.run(round_of(home, rate, words))
@@ -148,14 +168,13 @@ def measure(model: Path, rounds: int, rate: float) -> dict[str, Any]:
                 failures += load.failures
         finally:
             server.stop(home)
-    p50, p99 = np.percentile([sample.latency_s for sample in samples], [50, 99]) * 1e3
     return {
         "rollbacks": 2 * rounds,
         "requests": len(samples) + len(failures),
         "failed": len(failures),
         "failures": failures[:5],
-        "p50_ms": round(float(p50), 2),
-        "p99_ms": round(float(p99), 2),
+        "with rollbacks": latencies(samples),
+        "without": latencies(control),
         **{
             f"rollback to a version that is {kind}": {
                 key: {"median": round(statistics.median(values), 3), "max": round(max(values), 3)}
