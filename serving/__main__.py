@@ -12,11 +12,13 @@ import typer
 
 from components import command_line
 from components.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
+from serving import release_commands
 
 app = command_line.application(
     "Serve the pushed model and ask it.\n\n"
-    "Exit codes: 0 done, 1 unexpected failure, 2 usage, 5 nothing pushed, no server, a port in use, "
-    "6 gRPC and REST disagree."
+    "Exit codes: 0 done, 1 unexpected failure, 2 usage, 3 the canary should be rolled back (canary --shadow), "
+    "5 nothing pushed, a version not proven or that does not load, no server, a port in use, "
+    "6 gRPC and REST disagree (query)."
 )
 
 BackendOption = Annotated[
@@ -54,7 +56,7 @@ def up(
     if not unproven:
         server.require_proven(setup)
     if foreground:
-        choice = server.prepare(setup, backend)
+        choice = server.become(setup, backend)
         say(f"serving with the {choice.name} backend ({choice.why})")
         if with_parent:
             server.end_with_parent()
@@ -87,18 +89,23 @@ def down(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
 def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show the server of a home and the versions it has loaded."""
     from components.errors import InputError
+    from components.pins import read_release
     from serving import server
 
     running = server.find(home.resolve())
     if running is None:
         raise InputError(f"{home.resolve()}: no server is running", "Start one: make serve")
     states = server.version_states(running.rest_port)
+    release = read_release(home.resolve())
     if as_json:
-        say(json.dumps({**asdict(running), "versions": states}))
+        say(json.dumps({**asdict(running), "versions": states, "labels": release.labels, "pending": release.pending}))
         return
     say(f"{running.backend} backend, process {running.pid}, log {running.log_file}")
     say(f"gRPC 127.0.0.1:{running.grpc_port}, REST 127.0.0.1:{running.rest_port}")
     say(f"versions: {_described(states)}")
+    say(f"labels: {', '.join(f'{label} {number}' for label, number in release.labels.items()) or 'none'}")
+    if release.pending:
+        say("under way, or killed: {action} {version} (run it again to finish)".format(**release.pending))
 
 
 @app.command()
@@ -111,8 +118,11 @@ def query(
     data: Annotated[Path | None, typer.Option(help="Folder of IDX files, if not the home's MNIST.")] = None,
     invert: Annotated[bool, typer.Option(help="The files show dark ink on bright paper.")] = False,
     rest: Annotated[bool, typer.Option("--rest", help="Ask the same over REST and compare.")] = False,
-    version: Annotated[int | None, typer.Option(help="The version to ask; else the newest.")] = None,
-    label: Annotated[str | None, typer.Option(help="The version label to ask, e.g. stable.")] = None,
+    version: Annotated[int | None, typer.Option(help="The version to ask.")] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(help="Default: stable, once a version was promoted."),
+    ] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Of a server that this home did not start.")] = None,
     rest_port: Annotated[int | None, typer.Option(help="Of a server that this home did not start.")] = None,
     as_json: JsonOption = False,
@@ -121,10 +131,13 @@ def query(
 
     Example: python -m serving query --rest --count 100    python -m serving query seven.png --invert
     """
+    from components.pins import read_release
     from serving import server
     from serving.query import query as ask
 
     running = server.find(home.resolve())
+    if running is not None and (version, label, grpc_port, rest_port) == (None,) * 4:
+        label = next(iter(read_release(home.resolve()).labels), None)
     grpc_at = grpc_port or (running.grpc_port if running else 8500)
     rest_at = rest_port or (running.rest_port if running else 8501)
     code = ask(
@@ -212,6 +225,8 @@ def replay(
 def _described(states: list[dict[str, object]]) -> str:
     return ", ".join(f"{state['version']} {state['state']}" for state in states) or "none answers"
 
+
+release_commands.add_to(app)
 
 if __name__ == "__main__":
     command_line.run(app)
