@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import json
 import shutil
 import statistics
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -28,10 +28,10 @@ import grpc
 import numpy as np
 
 from benchmarks.serving_load import PREDICT, REPOSITORY
+from components import manifest
 from components.pins import pushed_versions, version_folder
 from serving import release, server
 from serving.backends import Setup
-from serving.proof import MANIFEST
 from serving.protos import serving_pb2 as pb
 from serving.tensors import to_proto
 
@@ -140,10 +140,7 @@ def push(model: Path, home: Path, version: int) -> None:
     """The model under another number, with a manifest that fits."""
     target = version_folder(home, version)
     shutil.copytree(model, target)
-    (target / MANIFEST).unlink(missing_ok=True)
-    files = [path for path in target.rglob("*") if path.is_file()]
-    hashes = {str(path.relative_to(target)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    (target / MANIFEST).write_text(json.dumps({"version": version, "blessed": True, "files": hashes}))
+    manifest.write(replace(manifest.read(target), version=version), target)
 
 
 def measure(model: Path, rounds: int, rate: float) -> dict[str, Any]:

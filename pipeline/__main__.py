@@ -95,8 +95,11 @@ def validate(
     answers to the whole test split over gRPC (and to some of it over REST). Exit code 6 names the row that failed.
     """
     from pipeline import validate as proof
+    from pipeline.output_capture import captured
 
-    version, rows = proof.validate(Home(home.resolve()), label)
+    place = Home(home.resolve())
+    with captured(place.logs("validate")):  # TensorFlow's own lines
+        version, rows = proof.validate(place, label)
     if as_json:
         say(proof.to_json(version, rows))
     else:

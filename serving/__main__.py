@@ -52,9 +52,7 @@ def up(
     """Start a server on the pushed model and wait until it answers."""
     from serving import backends, server
 
-    setup = backends.Setup(home.resolve(), grpc_port, rest_port)
-    if not unproven:
-        server.require_proven(setup)
+    setup = backends.Setup(home.resolve(), grpc_port, rest_port, unproven)
     if foreground:
         choice = server.become(setup, backend)
         say(f"serving with the {choice.name} backend ({choice.why})")

@@ -36,11 +36,13 @@ class Setup:
     Attributes:
         home: its `serving_model` holds the versions; `serving` gets the config file and state.
         grpc_port, rest_port: on loopback.
+        unproven: serve a version even if its manifest does not vouch for it.
     """
 
     home: Path
     grpc_port: int = 8500
     rest_port: int = 8501
+    unproven: bool = False
 
     @property
     def models(self) -> Path:

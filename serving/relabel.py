@@ -25,12 +25,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from components import manifest
 from components.errors import UserError
 from components.pins import RELEASE_FILE, Release, pushed_versions, read_release, version_folder
 from serving import backends, history, model_config, server
 from serving.backends import Setup
 from serving.files import write_durably
-from serving.proof import loaded_versions, refuse_missing, refuse_unproven
+from serving.proof import loaded_versions, refuse_missing
 
 if TYPE_CHECKING:
     from serving.control import Control
@@ -137,7 +138,7 @@ def _refuse_unfit(home: Path, now: Release, wanted: Release) -> None:
     for version in _needed(home, wanted):
         refuse_missing(home, version)
     for version in _needed(home, wanted) - {*now.labels.values()}:
-        refuse_unproven(version_folder(home, version))
+        manifest.verify(version_folder(home, version))
 
 
 def _move(control: Control, home: Path, base: str, now: Release, wanted: Release) -> None:

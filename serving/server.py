@@ -27,7 +27,7 @@ from components.pins import pushed_versions, read_release, version_folder
 from serving import backends, model_config
 from serving.backends import Choice, Setup
 from serving.files import write_durably
-from serving.proof import refuse_missing, refuse_unproven
+from serving.proof import refuse_missing
 
 START_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 15.0
@@ -125,9 +125,11 @@ def prepare(setup: Setup, preferred: str) -> Choice:
         base = setup.models / contract.MODEL_NAME
         raise InputError(f"{base}: no version has been pushed", "Run the pipeline first: make pipeline")
     release = read_release(setup.home)
-    for version in {*release.labels.values()}:  # a server would wait for ever for one that is missing
-        refuse_missing(setup.home, version)
-        refuse_unproven(version_folder(setup.home, version))
+    needed = {*release.labels.values()} or {pushed_versions(setup.home)[-1]}
+    for version in needed:
+        refuse_missing(setup.home, version)  # a server would wait for it for ever
+        if not setup.unproven:
+            manifest.verify(version_folder(setup.home, version))
     for port in (setup.grpc_port, setup.rest_port):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -144,14 +146,6 @@ def prepare(setup: Setup, preferred: str) -> Choice:
     base_path = backends.base_path(choice.name, setup)
     write_durably(setup.config_file, model_config.of_release(setup.home, base_path, release))
     return choice
-
-
-def require_proven(setup: Setup) -> None:
-    """Check the version that would be served against its manifest. Raises InputError if it does not vouch for it."""
-    base = setup.models / contract.MODEL_NAME
-    versions = [child for child in base.glob("*") if child.name.isdecimal()]
-    if versions:
-        manifest.verify(max(versions, key=lambda folder: int(folder.name)))
 
 
 def end_with_parent() -> None:

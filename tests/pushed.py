@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from components import manifest
+from components.manifest import Manifest
 
 
 def folder(home: Path, version: int) -> Path:
     return home / "serving_model" / "mnist" / str(version)
 
 
-def push(home: Path, version: int, source: Path | None = None, **manifest: Any) -> Path:
+def push(home: Path, version: int, source: Path | None = None, **changes: Any) -> Path:
     """Version `version` of a home: a copy of `source`, or a file that is no model. Keywords change its manifest."""
     target = folder(home, version)
     if source is None:
@@ -21,11 +23,21 @@ def push(home: Path, version: int, source: Path | None = None, **manifest: Any) 
         (target / "saved_model.pb").write_bytes(b"no model")
     else:
         shutil.copytree(source, target)
-    files = {
-        str(path.relative_to(target)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in target.rglob("*")
-        if path.is_file()
-    }
-    content = {"version": version, "blessed": True, "infra_blessed": None, "files": files} | manifest
-    (target / "manifest.json").write_text(json.dumps(content))
+    known = Manifest(
+        model="mnist",
+        version=version,
+        run_id="run",
+        git_commit=None,
+        created_utc="2026-01-01T00:00:00+00:00",
+        settings={},
+        data_sha256={},
+        blessed=True,
+        infra_blessed=True,
+        gate=[],
+        infra=[],
+        metrics={},
+        weights_sha256="",
+        files=manifest.file_hashes(target),
+    )
+    manifest.write(replace(known, **changes), target)
     return target

@@ -159,14 +159,14 @@ def _edited(**changes: Any) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (_tampered, "not the file that was pushed"),
-        (_incomplete, "cannot be read"),
-        (_without_manifest, "nothing proves version 3"),
-        (_with_half_a_manifest, "damaged"),
-        (_edited(blessed=False), "is not blessed"),
-        (_edited(blessed="yes"), "is not blessed"),
-        (_edited(infra_blessed=False), "failed its test in a server"),
-        (_edited(version=2), "belongs to version 2"),
+        (_tampered, "not as it was pushed: saved_model.pb"),
+        (_incomplete, "not as it was pushed: saved_model.pb"),
+        (_without_manifest, "nothing vouches for it"),
+        (_with_half_a_manifest, "not a manifest"),
+        (_edited(blessed=False), "does not say that the model was blessed"),
+        (_edited(blessed="yes"), "does not say"),
+        (_edited(infra_blessed=False), "does not say"),
+        (_edited(version=2), "its manifest is of version 2"),
     ],
 )
 def test_an_unproven_version_gets_no_label(home: Path, damage: Callable[[Path], None], says: str) -> None:
