@@ -24,6 +24,7 @@ NODES = [
     "Trainer",
     "Baseline",
     "Evaluator",
+    "InfraValidator",
     "Pusher",
 ]
 BEFORE_TRANSFORM = set(NODES[:4])
@@ -52,7 +53,11 @@ def test_the_first_run_pushes_a_version(first: Done, home: Path) -> None:
     assert set(first.states) == set(NODES)
     assert result["status"] == "pushed"
     assert result["blessed"] is True
-    assert result["infra_blessed"] is None  # no infra validation yet
+    assert result["infra_blessed"] is True
+    assert {(check["metric"], check["slice"]) for check in result["checks"]} >= {
+        ("accuracy", "overall"),
+        ("recall", "9"),
+    }
     assert versions(home) == [result["pushed_version"]]
     assert result["metrics"]["test_accuracy"] > 0.9
     assert result["metrics"]["train_accuracy"] > 0.9
