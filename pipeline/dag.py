@@ -45,7 +45,7 @@ def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline
         preprocessing_fn="components.transform.preprocessing_fn",
         materialize=False,  # the Trainer applies the graph in memory: see docs/decisions/0002
         disable_statistics=True,
-        custom_config={"pixels": settings.data.pixels},
+        custom_config={"pixels": settings.data.pixels, "scaling": settings.transform.scaling},
     )
     transform.add_upstream_node(validator)  # anomalies stop the run here
 

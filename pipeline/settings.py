@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import InputError, UsageError
-from components.settings import DataSettings, GateSettings, TrainSettings
+from components.settings import DataSettings, GateSettings, TrainSettings, TransformSettings
 from pipeline.beam import BeamSettings
 
 
@@ -21,6 +21,7 @@ class Settings:
     """Everything a run depends on. Each component owns its section."""
 
     data: DataSettings = field(default_factory=DataSettings)
+    transform: TransformSettings = field(default_factory=TransformSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     gate: GateSettings = field(default_factory=GateSettings)
     beam: BeamSettings = field(default_factory=BeamSettings)
