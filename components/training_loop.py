@@ -156,10 +156,6 @@ def steps_function(
     factor = float(settings.batch_size) if settings.loss_reduction == "sum" else 1.0
     variables = [*state.model.weights, *state.model.biases]
 
-    @tf.function(jit_compile=True)  # XLA fuses the resampling: several times faster than op by op
-    def augmented(raw: tf.Tensor, seed: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
-        return augment.augment(raw, seed, first, size, settings)
-
     def one_step(part: Any, rate: tf.Tensor) -> tf.Tensor:
         replica = tf.distribute.get_replica_context()
         first = tf.cast(replica.replica_id_in_sync_group, tf.int32) * share
@@ -167,7 +163,9 @@ def steps_function(
         raw = tf.ensure_shape(raw, [share, size[0] * size[1]])  # uint8 [share, pixels], 0..255
         if augment.is_wanted(settings):
             seed = tf.stack([settings.seed, tf.cast(state.step, tf.int32)])
-            pixels = augmented(raw, seed, first)  # float32 [share, pixels], 0..255
+            draws = augment.draw(settings.batch_size, seed)  # of the whole batch: workers share it
+            draws = augment.Draws(draws.affine[:, first : first + share], draws.elastic[first : first + share])
+            pixels = augment.augment(raw, draws, size, settings)  # float32 [share, pixels], 0..255
         else:
             pixels = tf.cast(raw, tf.float32)  # float32 [share, pixels], 0..255
         x = pixels * scale.scale + scale.offset  # [share, pixels], as the Transform graph answers
