@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: one file, replaced in one rename, that is loaded whole and for the right run or not at all.
+"""Checkpoints of a training run: one file, replaced in one rename, loaded whole and for the right run or not at all.
 
 The file is a line of JSON (`key`, `step`, `sha256` of the rest, `history`), then a NumPy .npz of all variables. The key
 stands for everything that the weights depend on: settings, data, preprocessing, source. No TensorFlow import.

@@ -112,7 +112,7 @@ class TrainSettings:
     steps: int = 3000
     batch_size: int = 256
     optimizer: str = "adamw"
-    learning_rate: float = 0.005
+    learning_rate: float = 0.01
     schedule: str = "cosine"
     warmup_steps: int = 100
     momentum: float = 0.9

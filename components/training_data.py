@@ -75,7 +75,8 @@ class Resident:
     def __init__(self, split: Split, settings: TrainSettings) -> None:
         # Beam writes examples in no particular order and cuts them into any number of files; sorted by content they
         # are the same whatever wrote them.
-        content = [hashlib.blake2b(row.tobytes() + bytes([y]), digest_size=8).digest() for row, y in zip(*split)]
+        pairs = zip(split.images, split.labels, strict=True)
+        content = [hashlib.blake2b(row.tobytes() + bytes([y]), digest_size=8).digest() for row, y in pairs]
         order = np.argsort(np.array(content, "S8"), kind="stable")
         self._split = Split(split.images[order], split.labels[order])
         self._settings = settings
@@ -193,7 +194,7 @@ def count_labels(labels: Int64Array, classes: int, split: str) -> Int64Array:
     wrong = labels[(labels < 0) | (labels >= classes)]
     if wrong.size:
         raise InputError(
-            f"label {wrong[0]} in the {split} split, the settings allow 0 to {classes - 1} ({wrong.size:,} such labels)",
+            f"label {wrong[0]} in the {split} split ({wrong.size:,} such), data.classes allows 0 to {classes - 1}",
             "Correct the data, or set data.classes to the number of classes it has.",
         )
     return np.bincount(labels, minlength=classes)
