@@ -51,10 +51,13 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default: %(default)s")
-    parser.add_argument("--only", action="append", choices=CONFIGS, help="leave out the others; repeatable")
+    parser.add_argument(
+        "--only", action="append", choices=CONFIGS, help="repeatable; the file keeps what it has of the others"
+    )
     options = parser.parse_args()
     files = fetch_mnist(REPOSITORY / "workspace" / "data" / "mnist", print)
-    document: dict[str, Any] = {"cores": os.cpu_count(), "configs": {}}
+    known = json.loads(RESULT_FILE.read_text())["configs"] if options.only and RESULT_FILE.exists() else {}
+    document: dict[str, Any] = {"cores": os.cpu_count(), "configs": known}
     RESULT_FILE.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder, "data", "mnist")

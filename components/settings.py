@@ -137,6 +137,7 @@ class TrainSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden_layers", tuple(self.hidden_layers))  # a list, when it comes by way of JSON
         for key in ("steps", "batch_size", "eval_every_steps"):
             _check_whole(f"train.{key}", getattr(self, key), 1)
         for key in ("warmup_steps", "checkpoint_every_steps", "resident_max_mb", "seed"):

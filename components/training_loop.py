@@ -115,7 +115,7 @@ def train(
         state = State.create((size[0] * size[1], *settings.hidden_layers, classes), settings)
     run_steps = steps_function(state, source, scale, size, settings, strategy)
     history = _restore(state, checkpoints, strategy)
-    first = step = int(state.step)
+    first = step = int(state.step.numpy())
     since = time.monotonic()
     with interruption.postponed() as signals:
         while step < settings.steps and not signals:
@@ -221,7 +221,7 @@ def evaluate(model: MLP, batches: Any, scale: PixelScale) -> tuple[float, float]
 
 
 def _remember_best(state: State, accuracy: float) -> None:
-    if state.best is not None and accuracy > float(state.best_accuracy):
+    if state.best is not None and accuracy > float(state.best_accuracy.numpy()):
         state.best_accuracy.assign(accuracy)
         for name, variable in state.best.named_weights().items():
             variable.assign(state.result.named_weights()[name].numpy())
