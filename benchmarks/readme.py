@@ -33,8 +33,21 @@ def tfx_example(document: Mapping[str, Any]) -> str:
     return "\n".join(lines) + f"\n\n{len(document['rounds'])} rounds on {document['cores']} cores; {versions}."
 
 
+def training(document: Mapping[str, Any]) -> str:
+    lines = ["| configuration | test accuracy | train accuracy | Trainer |", "|---|---|---|---|"]
+    for name, found in document["configs"].items():
+        test, train = (
+            f"{found[f'{split}_accuracy'][0]:.4f} ± {found[f'{split}_accuracy'][1]:.4f}" for split in ("test", "train")
+        )
+        seconds = sorted(run["trainer_seconds"] for run in found["runs"])[len(found["runs"]) // 2]
+        lines.append(f"| `configs/{name}.toml` | {test} | {train} | {seconds:.0f} s |")
+    seeds = len(next(iter(document["configs"].values()))["runs"])
+    return "\n".join(lines) + f"\n\nMean and standard deviation of {seeds} seeds, {document['cores']} cores."
+
+
 BLOCKS: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]]] = {
     "first-run": ("bench_first_run.json", first_run),
+    "training": ("bench_training_scores.json", training),
     "tfx-example": ("bench_tfx_example.json", tfx_example),
 }
 

@@ -112,11 +112,11 @@ class TrainSettings:
     steps: int = 3000
     batch_size: int = 256
     optimizer: str = "adamw"
-    learning_rate: float = 0.01
+    learning_rate: float = 0.005
     schedule: str = "cosine"
     warmup_steps: int = 100
     momentum: float = 0.9
-    weight_decay: float = 0.1
+    weight_decay: float = 0.2
     loss_reduction: str = "mean"
     label_smoothing: float = 0.0
     ema_decay: float = 0.0
@@ -126,7 +126,7 @@ class TrainSettings:
     augment_rotation_degrees: float = 7.0
     augment_scale: float = 0.07
     augment_shear: float = 0.07
-    augment_elastic_pixels: float = 0.0
+    augment_elastic_pixels: float = 0.6
     eval_every_steps: int = 500
     keep: str = "last"
     checkpoint_every_steps: int = 500

@@ -25,7 +25,13 @@ from tests.synthetic import digits
 SIZE = 12
 SCALE = PixelScale(np.full(SIZE * SIZE, 1 / 255, np.float32), np.zeros(SIZE * SIZE, np.float32))
 SMALL = {"batch_size": 64, "hidden_layers": (32,), "learning_rate": 0.02, "warmup_steps": 5}
-GENTLE = {"augment_shift_pixels": 0.2, "augment_rotation_degrees": 1.0, "augment_scale": 0.01, "augment_shear": 0.01}
+GENTLE = {
+    "augment_shift_pixels": 0.2,
+    "augment_rotation_degrees": 1.0,
+    "augment_scale": 0.01,
+    "augment_shear": 0.01,
+    "augment_elastic_pixels": 0.0,
+}
 
 
 def small_settings(**more: Any) -> TrainSettings:

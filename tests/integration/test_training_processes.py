@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 
 STEPS = 400
 TIMEOUT_S = 120
-DISTRIBUTED = {"steps": 60, "optimizer": "momentum", "learning_rate": 0.1}
+DISTRIBUTED = {"steps": 150, "optimizer": "momentum", "learning_rate": 0.1}
 
 
 def start(folder: Path, env: dict[str, str] | None = None, **settings: object) -> subprocess.Popen[str]:
@@ -109,13 +109,7 @@ def two_workers(folder: Path) -> tuple[int, str]:
     return first
 
 
-def test_two_workers_equal_one_and_only_the_chief_writes_checkpoints(tmp_path: Path, alone: Path) -> None:
-    two_workers(tmp_path)
-    assert_equal_to_1e5(tmp_path / "0" / "weights.npz", alone)
-    assert [len(list((tmp_path / str(i)).glob("*.checkpoint"))) for i in range(2)] == [1, 0]
-
-
-def test_workers_resume_together_from_the_chiefs_checkpoint(tmp_path: Path, alone: Path) -> None:
+def test_two_workers_resumed_from_the_chiefs_checkpoint_equal_one_process(tmp_path: Path, alone: Path) -> None:
     with start(tmp_path / "0", **DISTRIBUTED) as running:  # worker 1 will find no checkpoint
         assert running.stdout is not None
         running.stdout.readline()
@@ -123,13 +117,5 @@ def test_workers_resume_together_from_the_chiefs_checkpoint(tmp_path: Path, alon
     assert list((tmp_path / "0").glob("*.checkpoint"))
     resumed, _ = two_workers(tmp_path)
     assert resumed >= 30
+    assert [len(list((tmp_path / str(i)).glob("*.checkpoint"))) for i in range(2)] == [1, 0]  # only the chief writes
     assert_equal_to_1e5(tmp_path / "1" / "weights.npz", alone)
-
-
-@pytest.mark.parametrize(
-    "config", ["", "{", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 3}}']
-)
-def test_workers_without_a_usable_tf_config_are_told(tmp_path: Path, config: str) -> None:
-    process = start(tmp_path, {"TF_CONFIG": config}, strategy="multi_worker")
-    _, err = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode != 0 and "TF_CONFIG" in err
