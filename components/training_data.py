@@ -78,11 +78,11 @@ class Resident:
         pairs = zip(split.images, split.labels, strict=True)
         content = [hashlib.blake2b(row.tobytes() + bytes([y]), digest_size=8).digest() for row, y in pairs]
         order = np.argsort(np.array(content, "S8"), kind="stable")
-        self._split = Split(split.images[order], split.labels[order])
-        self._settings = settings
-        self._images, self._labels = tf.constant(self._split.images), tf.constant(self._split.labels)
+        images, labels = split.images[order], split.labels[order]
+        self.digest = _sha256(labels, images)
         self.examples = len(order)
-        self.digest = hashlib.sha256(self._split.labels.tobytes() + self._split.images.tobytes()).hexdigest()
+        self._settings = settings
+        self._images, self._labels = tf.constant(images), tf.constant(labels)
         self.spec = tf.TensorSpec([None, settings.batch_size], tf.int32)
 
     def take(self, start: int, stop: int) -> tf.Tensor:
@@ -92,7 +92,9 @@ class Resident:
         return tf.gather(self._images, part), tf.gather(self._labels, part)
 
     def batches(self) -> Iterator[Split]:
-        return self._split.batches()
+        for start in range(0, self.examples, READ_BATCH):
+            part = slice(start, start + READ_BATCH)
+            yield Split(self._images[part].numpy(), self._labels[part].numpy())
 
 
 class Streamed:
@@ -163,7 +165,9 @@ def load_train_split(files: Sequence[str], pixels: int, classes: int, settings: 
         )
     if kept is None:
         return Streamed(files, pixels, examples, digest.hexdigest(), settings)
-    return Resident(Split(*map(np.concatenate, zip(*kept, strict=True))), settings)
+    images, labels = (np.concatenate(column) for column in zip(*kept, strict=True))
+    kept.clear()  # one copy less
+    return Resident(Split(images, labels), settings)
 
 
 def load_eval_split(files: Sequence[str], pixels: int, classes: int) -> Split:
@@ -230,6 +234,13 @@ def pixel_scale(transform_output: tft.TFTransformOutput, pixels: int) -> PixelSc
             "The training loop augments raw pixels and scales them afterwards; see components/transform.py.",
         )
     return found
+
+
+def _sha256(*arrays: npt.NDArray[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(array.data)
+    return digest.hexdigest()
 
 
 def _records(files: Sequence[str]) -> tf.data.Dataset:
