@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -43,6 +43,13 @@ SGEMM: Final = 1024  # rows and columns
 NO_AUGMENTATION: Final = {"augment_scale": 0.0, **{f"augment_{kind}": 0.0 for kind in UNBOUNDED_AUGMENTATIONS}}
 
 Loop = Callable[[int], None]  # runs so many steps
+
+
+class Speed(NamedTuple):
+    """Wall speed, and the process's CPU time, which other processes on the machine disturb less."""
+
+    steps_per_second: float
+    cpu_ms_per_step: float
 
 
 def ours(data: Split, **more: Any) -> Loop:
@@ -99,12 +106,11 @@ def keras_fit(data: Split, steps_per_execution: int) -> Loop:
     return loop
 
 
-def torch(python: str, steps: int) -> float:
-    """Steps per second of benchmarks/training_torch.py, the better of its thread settings."""
+def torch(python: str, steps: int) -> Speed:
+    """benchmarks/training_torch.py at the better of its numbers of threads."""
     command = [python, str(Path(__file__).with_name("training_torch.py")), str(steps)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, float] = json.loads(done.stdout)["steps_per_second"]
-    return max(found.values())
+    return max(Speed(*speed) for speed in json.loads(done.stdout)["by_threads"].values())
 
 
 def sgemm_gflops() -> float:
@@ -123,35 +129,39 @@ def step_gflop() -> float:
     return 2 * BATCH * (2 * sum(products) + sum(products[1:])) / 1e9
 
 
-def measure(loops: Mapping[str, Loop], rounds: int, steps: int, python: str | None) -> list[dict[str, float]]:
-    """Steps per second by name, and sgemm's GFLOP/s before and after ours, for each round."""
-    for loop in loops.values():
-        loop(STEPS_PER_CALL)  # trace, compile, fill caches
-    results: list[dict[str, float]] = []
-    for n in range(rounds):
-        found: dict[str, float] = {}
-        names = list(loops)
-        for name in names[n % len(names) :] + names[: n % len(names)]:
-            gflops = [sgemm_gflops()] if name == "ours" else []
-            started = time.perf_counter()
-            loops[name](steps)
-            found[name] = steps / (time.perf_counter() - started)
-            if gflops:
-                found["sgemm_gflops"] = (gflops[0] + sgemm_gflops()) / 2
-        if python:
-            found["PyTorch"] = torch(python, steps)
-        results.append(found)
-        print(f"round {n + 1}:", ", ".join(f"{name} {value:.0f}" for name, value in found.items()), flush=True)
-    return results
+def timed(loop: Loop, steps: int) -> Speed:
+    started, cpu = time.perf_counter(), time.process_time()
+    loop(steps)
+    return Speed(steps / (time.perf_counter() - started), (time.process_time() - cpu) / steps * 1e3)
 
 
-def ratios(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Median over the rounds of ours / other; Keras at the better of its settings in each round."""
-    others = {name: [r[name] for r in results] for name in results[0] if name not in ("ours", "sgemm_gflops")}
+def measure(loops: Mapping[str, Loop], steps: int, first: int, python: str | None) -> tuple[dict[str, Speed], float]:
+    """One round, begun with another loop each time: speeds by name, and sgemm's GFLOP/s beside ours."""
+    names = list(loops)
+    found: dict[str, Speed] = {}
+    gflops: list[float] = []
+    for name in names[first % len(names) :] + names[: first % len(names)]:
+        gflops += [sgemm_gflops()] if name == "ours" else []
+        found[name] = timed(loops[name], steps)
+        gflops += [sgemm_gflops()] if name == "ours" else []
+    if python:
+        found["PyTorch"] = torch(python, steps)
+    return {name: found[name] for name in sorted(found)}, sum(gflops) / len(gflops)
+
+
+def times_faster(rounds: Sequence[Mapping[str, Speed]]) -> dict[str, dict[str, float]]:
+    """Median over the rounds of ours against each other loop; Keras also at the better of its settings in a round."""
+    others = {name: [r[name] for r in rounds] for name in rounds[0] if name != "ours"}
     keras = [name for name in others if name.startswith("Keras")]
-    others["Keras fit at its best"] = [max(r[name] for name in keras) for r in results]
-    mine = [r["ours"] for r in results]
-    return {name: round(median(a / b for a, b in zip(mine, v, strict=True)), 2) for name, v in others.items()}
+    others["Keras fit at its best"] = [max(r[name] for name in keras) for r in rounds]
+    pairs = {name: [(r["ours"], other) for r, other in zip(rounds, v, strict=True)] for name, v in others.items()}
+    return {
+        name: {
+            "by_wall_time": round(median(ours.steps_per_second / other.steps_per_second for ours, other in p), 2),
+            "by_cpu_time": round(median(other.cpu_ms_per_step / ours.cpu_ms_per_step for ours, other in p), 2),
+        }
+        for name, p in pairs.items()
+    }
 
 
 def main() -> None:
@@ -171,13 +181,30 @@ def main() -> None:
         "ours, augmented": ours(data, augment_shift_pixels=1.0, augment_rotation_degrees=7.0),
         "ours, augmented, elastic": ours(data, augment_shift_pixels=1.0, augment_elastic_pixels=1.0),
     }
-    results = measure(loops, options.rounds, options.steps, options.torch)
-    share = median(r["ours"] * step_gflop() / r["sgemm_gflops"] for r in results)
+    for loop in loops.values():
+        loop(STEPS_PER_CALL)  # trace, compile, fill caches
+    rounds, gflops = [], []
+    for n in range(options.rounds):
+        found, sgemm = measure(loops, options.steps, n, options.torch)
+        rounds.append(found)
+        gflops.append(sgemm)
+        print(
+            f"round {n + 1}:",
+            ", ".join(f"{name} {one.steps_per_second:.0f}" for name, one in found.items()),
+            flush=True,
+        )
+    shares = [r["ours"].steps_per_second * step_gflop() / peak for r, peak in zip(rounds, gflops, strict=True)]
     document = {
-        "rounds": results,
-        "median_steps_per_second": {name: round(median(r[name] for r in results)) for name in results[0]},
-        "ours_times_faster_than": ratios(results),
-        "share_of_sgemm": round(share, 3),
+        "rounds": [{name: one._asdict() for name, one in found.items()} for found in rounds],
+        "median_steps_per_second": {
+            name: round(median(r[name].steps_per_second for r in rounds)) for name in rounds[0]
+        },
+        "median_cpu_ms_per_step": {
+            name: round(median(r[name].cpu_ms_per_step for r in rounds), 2) for name in rounds[0]
+        },
+        "ours_times_faster_than": times_faster(rounds),
+        "sgemm_gflops": [round(value) for value in gflops],
+        "share_of_sgemm": round(median(shares), 3),
         "gflop_per_step": round(step_gflop(), 4),
         "cores": os.cpu_count(),
         "load_average": os.getloadavg(),
