@@ -195,7 +195,7 @@ def test_an_exception_names_node_cause_line_and_log(pipeline: Pipeline, data: Pa
 def test_a_second_run_in_the_same_home_is_refused_and_kill_9_needs_no_cleaning(
     pipeline: Pipeline, data: Path, tmp_path: Path
 ) -> None:
-    arguments = quick(data, tmp_path)
+    arguments = quick(data, tmp_path, "--set", "train.steps=500", "--set", "train.checkpoint_every_steps=20")
     command = pipeline_command(*arguments)
     running = subprocess.Popen(
         command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -208,11 +208,13 @@ def test_a_second_run_in_the_same_home_is_refused_and_kill_9_needs_no_cleaning(
         refused = pipeline(*arguments)
         assert refused.code == 5
         assert f"process {running.pid}" in refused.stderr
-        time.sleep(0.5)
+        while running.poll() is None and not list(tmp_path.glob("artifacts/Trainer/checkpoints/*")):
+            time.sleep(0.05)
         running.send_signal(signal.SIGKILL)
     after = pipeline(*arguments)
     assert after.code == 0, after.stderr
     assert after.states["ExampleGen"] == "cached"
+    assert "resumed at step" in after.stderr
     assert after.json["status"] == "pushed"
     assert versions(tmp_path) == [after.json["pushed_version"]]
     executions = {path.name for path in (tmp_path / "artifacts" / "Trainer" / "model").iterdir()}
