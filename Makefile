@@ -6,7 +6,7 @@ ARGS   ?=
 VENV   := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock protos pipeline serve query validate stop test test-unit lint coverage bench clean
+.PHONY: help setup lock protos pipeline serve query validate stop test test-unit lint coverage bench drills clean
 
 help: ## Show this list
 	@echo "make pipeline   run the whole pipeline on the real MNIST"
@@ -58,6 +58,10 @@ bench: setup ## Measure everything (half an hour) and write the README's numbers
 	@$(VENV)/python -m benchmarks.tfx_example $(ARGS)
 	@for name in load swaps drain soak; do $(VENV)/python -m benchmarks.serving_$$name || exit; done
 	@$(VENV)/python -m benchmarks.readme
+
+drills: setup ## Attack the product (an hour): faults of all kinds, then 200 kills; build/drills.md, build/drills_kill.json
+	@$(VENV)/python -m benchmarks.drills $(ARGS)
+	@$(VENV)/python -m benchmarks.drills.kills
 
 lock: setup ## Resolve anew and write requirements.lock
 	@$(VENV)/python tools/lock.py
