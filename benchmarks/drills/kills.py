@@ -3,10 +3,11 @@
     python -m benchmarks.drills.kills --kills 200      (about an hour; goes on where it was stopped)
 
 Each round starts `python -m pipeline run` with small settings and kills that process, and nothing else, at a time
-drawn from 0 to the length of a whole run, which is learnt on the way; a server answers all the while. Now and then the settings change, so that
-nodes run again instead of being cached. After every kill: each version folder is blessed and whole, the server
-answers from such a one and as before, and no process of the run is left. After every twentieth kill and at the end the
-run is repeated without a kill: exit 0, nothing in MLMD is under way, and `python -m pipeline validate` holds.
+drawn from 0 to the length of a whole run, which is learnt on the way; a server answers all the while. Most runs have
+other settings than the one before, so that nodes run again instead of being cached. After every kill: each version
+folder is blessed and whole, the server answers from such a one and as before, and no process of the run is left. After
+every twentieth kill and at the end the run is repeated without a kill: exit 0, nothing in MLMD is under way, and
+`python -m pipeline validate` holds.
 Writes build/drills_kill.json after every kill.
 """
 
