@@ -304,14 +304,14 @@ def killed_at_every_node(product: Product, watch: Watch) -> str:
     return f"{len(hit)} kills, at {', '.join(dict.fromkeys(hit))}; each rerun went on from there"
 
 
-def killed_in_infra_validator(product: Product, watch: Watch, times: int = 30) -> str:
+def killed_in_infra_validator(product: Product, watch: Watch, times: int = 16) -> str:
     def words(number: int) -> tuple[str, ...]:  # another bound: the node runs again
         return (*GOOD, "--set", f"infra.max_p99_ms={20_000 + number}")
 
     return _killed_often(product, watch, "InfraValidator", words, times)
 
 
-def killed_in_pusher(product: Product, watch: Watch, times: int = 30) -> str:
+def killed_in_pusher(product: Product, watch: Watch, times: int = 16) -> str:
     """Two models in turns: the one to push is never the newest version already."""
     done = product.run(*STRICT, "--set", "train.seed=1")  # evaluates it against the other, once
     expect(done.code == 0, f"run: exit {done.code}: {done.stderr[-500:]}")
