@@ -257,7 +257,7 @@ def second_run(product: Product, watch: Watch) -> str:
 def _until(holds: Callable[[], Any]) -> bool:
     deadline = time.monotonic() + 60
     while not holds() and time.monotonic() < deadline:
-        time.sleep(0.001)
+        time.sleep(0.005)
     return bool(holds())
 
 
