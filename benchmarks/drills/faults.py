@@ -228,7 +228,7 @@ def two_pushers(product: Product, watch: Watch) -> str:
         pusher.join(120)
         expect(pusher.exitcode == 0, f"a pusher ended with {pusher.exitcode}")
     new = product.versions()[len(before) :]
-    expect(new, "nothing was pushed")
+    expect(len(new) == 10, f"{len(new)} versions instead of 10")
     expect(watch.answers_with(new[-1]), f"version {watch.now} answers, {new[-1]} is the newest")
     return f"{len(new)} versions under {len(new)} numbers, each whole"
 
@@ -238,7 +238,8 @@ def _push(base: Path, version: int, times: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "model")
         shutil.copytree(base / str(version), model, ignore=shutil.ignore_patterns(manifest.FILE_NAME))
-        for _ in range(times):
+        for number_pushed in range(times):
+            (model / "pushed").write_text(f"{version} {number_pushed}")  # else the newest would be taken for this one
             publish(model, base, int(time.time()), lambda number, files: replace(known, version=number, files=files))
 
 
