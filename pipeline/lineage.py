@@ -51,7 +51,11 @@ def outcome(store: MetadataStore, execution_ids: dict[str, int]) -> Outcome:
     Args:
         execution_ids: by node id; nodes that did not run are simply absent.
     """
-    found = {key: artifacts[0] for i in execution_ids.values() for key, artifacts in outputs(store, i).items()}
+    return outcome_of({k: found[0] for i in execution_ids.values() for k, found in outputs(store, i).items()})
+
+
+def outcome_of(found: dict[str, mlmd.Artifact]) -> Outcome:
+    """Put together what these artifacts say, by output key; those of other kinds are passed over."""
     metrics: dict[str, float] = {}
     blessed, failures, destination = None, [], None
     if keys.MODEL_RUN_KEY in found:

@@ -14,6 +14,7 @@ from typing import Any
 from components.errors import InputError, UsageError
 from components.settings import DataSettings, GateSettings, TrainSettings
 from pipeline.beam import BeamSettings
+from pipeline.kubeflow.settings import KubeflowSettings
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Settings:
     train: TrainSettings = field(default_factory=TrainSettings)
     gate: GateSettings = field(default_factory=GateSettings)
     beam: BeamSettings = field(default_factory=BeamSettings)
+    kubeflow: KubeflowSettings = field(default_factory=KubeflowSettings)
 
 
 SECTIONS: Mapping[str, type[Any]] = typing.get_type_hints(Settings)
