@@ -84,7 +84,9 @@ class Cluster:
         runs = dict(done or {})
         run_id = uuid.uuid4().hex[:8]
         tasks = self.spec["root"]["dag"]["tasks"]
-        for node in graphlib.TopologicalSorter({k: t.get("dependentTasks", []) for k, t in tasks.items()}).static_order():
+        for node in graphlib.TopologicalSorter(
+            {k: t.get("dependentTasks", []) for k, t in tasks.items()}
+        ).static_order():
             if node not in runs:
                 runs[node] = self._run_task(run_id, node, parameters, runs)
                 if runs[node].code:
@@ -103,7 +105,9 @@ class Cluster:
             shutil.rmtree(pod)
 
     def _component(self, node: str) -> dict[str, Any]:
-        component: dict[str, Any] = self.spec["components"][self.spec["root"]["dag"]["tasks"][node]["componentRef"]["name"]]
+        component: dict[str, Any] = self.spec["components"][
+            self.spec["root"]["dag"]["tasks"][node]["componentRef"]["name"]
+        ]
         return component
 
     def _drive(
@@ -125,7 +129,10 @@ class Cluster:
         base = f"{BUCKET}/{self.spec['pipelineInfo']['name']}/{run_id}/{node}"
         declared = {k: v["artifactType"] for k, v in self._component(node)["outputDefinitions"]["artifacts"].items()}
         declared["executor-logs"] = {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}
-        outputs = {k: {"artifacts": [{"name": k, "uri": f"{base}/{k}", "type": v, "metadata": {}}]} for k, v in declared.items()}
+        outputs = {
+            k: {"artifacts": [{"name": k, "uri": f"{base}/{k}", "type": v, "metadata": {}}]}
+            for k, v in declared.items()
+        }
         return {
             "inputs": {"parameterValues": values, "artifacts": artifacts},
             "outputs": {"artifacts": outputs, "outputFile": str(pod / "tmp/kfp_outputs/output_metadata.json")},

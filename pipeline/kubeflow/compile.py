@@ -6,15 +6,19 @@ TFX's KubeflowV2DagRunner builds the spec. It aims at Vertex AI; what open-sourc
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from components.errors import InputError, UsageError
 from components.settings import REAL_MNIST
+from pipeline.home import Home
 from pipeline.kubeflow import cluster
+from pipeline.output_capture import captured
 from pipeline.settings import Settings
 
 COMMAND: Final = ["python", "-m", "pipeline.kubeflow.entrypoint"]
@@ -22,6 +26,34 @@ EXTRA: Final = "Install it: pip install 'mnist-tfx[kubeflow]'  (in a clone: make
 HEADER: Final = "# Compiled by `python -m pipeline compile`. Do not edit: change the settings and compile again.\n"
 _TYPES: Final = {int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", str: "STRING", bool: "BOOLEAN"}
 _TEMPLATE: Final = "{{"  # KFP and Argo would fill it in
+
+
+def write(settings: Settings, output: Path, home: Home) -> dict[str, Any]:
+    """Compile to `output`, whole or not at all; what libraries say goes to the home's logs.
+
+    Returns:
+        output, image, nodes in alphabetical order, parameters with their defaults.
+
+    Raises:
+        UsageError, InputError: as `compiled`; or a file that cannot be written.
+    """
+    check(settings)
+    require_kfp()
+    temporary = output.with_name(f".{output.name}.{os.getpid()}")
+    try:
+        with captured(home.logs("compile")):
+            text = compiled(settings)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text)
+        temporary.replace(output)
+    except OSError as e:
+        raise InputError(
+            f"{e.filename or output}: cannot be written ({e.strerror})", "Name another --output or --home."
+        ) from e
+    spec = next(iter(yaml.safe_load_all(text)))
+    parameters = {k: v["defaultValue"] for k, v in spec["root"]["inputDefinitions"]["parameters"].items()}
+    nodes = list(spec["root"]["dag"]["tasks"])
+    return {"output": str(output), "image": settings.kubeflow.image, "nodes": nodes, "parameters": parameters}
 
 
 def compiled(settings: Settings) -> str:

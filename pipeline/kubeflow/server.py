@@ -46,7 +46,9 @@ class Server:
         try:
             return self.token_file.read_text().strip()
         except OSError as e:
-            raise InputError(f"{self.token_file}: cannot be read ({e.strerror})", "Name a file that holds a token.") from e
+            raise InputError(
+                f"{self.token_file}: cannot be read ({e.strerror})", "Name a file that holds a token."
+            ) from e
 
     def check(self) -> None:
         """Raises InputError if nobody answers, the token is refused, or it is no server of Kubeflow Pipelines."""
@@ -83,7 +85,9 @@ class Server:
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
-            raise InputError(f"{self.host}: answers, but not as Kubeflow Pipelines does", "Check the address: --host URL")
+            raise InputError(
+                f"{self.host}: answers, but not as Kubeflow Pipelines does", "Check the address: --host URL"
+            )
         return answer
 
     def _get(self, path: str) -> bytes:
@@ -98,7 +102,10 @@ class Server:
             if e.code >= 500 or e.code == 429:
                 raise Unanswered(f"HTTP {e.code}") from e
             raise self.explain(e.code, e.reason) from e
-        except (OSError, ValueError) as e:  # URLError is an OSError; half an answer is http.client's ValueError or OSError
+        except (
+            OSError,
+            ValueError,
+        ) as e:  # URLError is an OSError; half an answer is http.client's ValueError or OSError
             raise Unanswered(str(getattr(e, "reason", e))) from e
 
 
@@ -112,7 +119,9 @@ def find(host: str | None, namespace: str, token_file: Path | None) -> Server:
     if not host and not in_cluster:
         raise UsageError("no server named", "Name one: --host http://localhost:8888 (or KF_PIPELINES_ENDPOINT)")
     if host and not host.startswith(("http://", "https://")):
-        raise UsageError(f"--host {host}: no http:// or https:// address", f"Use --host http://{host} or https://{host}")
+        raise UsageError(
+            f"--host {host}: no http:// or https:// address", f"Use --host http://{host} or https://{host}"
+        )
     if token_file is None and in_cluster and IN_CLUSTER_TOKEN.exists():
         token_file = IN_CLUSTER_TOKEN
     address = host or f"http://ml-pipeline.{namespace or 'kubeflow'}.svc.cluster.local:8888"

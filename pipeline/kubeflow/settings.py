@@ -71,7 +71,9 @@ class KubeflowSettings:
                 raise UsageError(f"kubeflow.resources holds '{text}'", 'Expected NODE=CPU,MEMORY: "Trainer=4,8Gi"')
         for text in self.secrets:
             if not _SECRET.fullmatch(text):
-                raise UsageError(f"kubeflow.secrets holds '{text}'", 'Expected SECRET/KEY=VARIABLE: "proxy/url=HTTPS_PROXY"')
+                raise UsageError(
+                    f"kubeflow.secrets holds '{text}'", 'Expected SECRET/KEY=VARIABLE: "proxy/url=HTTPS_PROXY"'
+                )
 
     def resources_of(self, node_id: str) -> Resources | None:
         """The resources of a node; None if neither it nor "*" is listed."""

@@ -77,7 +77,9 @@ def _create(server: Server, order: Order, name: str, arguments: dict[str, Any]) 
     try:
         # kfp prints links and warns about versions of the server; stdout is ours.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
-            client = kfp.Client(host=server.host, namespace=order.namespace or "kubeflow", existing_token=server.token())
+            client = kfp.Client(
+                host=server.host, namespace=order.namespace or "kubeflow", existing_token=server.token()
+            )
             return client.create_run_from_pipeline_package(
                 str(order.package),
                 arguments=arguments,
