@@ -30,7 +30,7 @@ from pipeline.settings import Settings
 
 
 def create_pipeline(settings: Settings, files: IdxFiles, home: Home, *, local: bool = True) -> Pipeline:
-    """Args: local: with ML Metadata in the home and a Resolver; Kubeflow Pipelines has its own, and runs no Resolver."""
+    """Args: local: keeps ML Metadata in the home and has a Resolver, which Kubeflow Pipelines cannot run."""
     data = {"data": asdict(settings.data)}
     takes = asdict(Takes(settings.data.image_height, settings.data.image_width, settings.data.classes))
 

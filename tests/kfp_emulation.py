@@ -1,9 +1,9 @@
 """An emulation of open-source KFP's driver and launcher, to run a compiled package without a cluster.
 
-It follows what their source does, not what TFX would like: each task is a process with a file system of its own, inputs come
-from an object store by address and without their types, each task gets an undeclared output `executor-logs`, no empty folder
-survives, nulls in metadata are refused, and a volume is there only for tasks that mount it. What it does not emulate: pods,
-images, permissions, KFP's cache, parallel tasks.
+It follows what their source does, not what TFX would like: each task is a process with a file system of its own,
+inputs come from an object store by address and without their types, each task gets an undeclared output
+`executor-logs`, no empty folder survives, nulls in metadata are refused, and a volume is there only while a task that
+mounts it runs. What it does not emulate: pods, images, permissions, KFP's cache, parallel tasks of a run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,6 +64,8 @@ class Cluster:
         self._objects = root / "objects"
         self._claims = root / "claims"
         self._scratch = root / "pods"
+        self._lock = threading.Lock()
+        self._users: Counter[Path] = Counter()  # tasks that have a volume mounted, by where
 
     def claim(self, name: str) -> Path:
         """The content of a PersistentVolumeClaim."""
@@ -186,14 +190,20 @@ class Cluster:
     def _mounted(self, label: str) -> Iterator[None]:
         config = self.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][label]
         mounts = [(Path(mount["mountPath"]), self.claim(mount["constant"])) for mount in config.get("pvcMount", [])]
-        for path, claim in mounts:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.symlink_to(claim)
+        with self._lock:
+            for path, claim in mounts:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if not self._users[path]:
+                    path.symlink_to(claim)
+                self._users[path] += 1
         try:
             yield
         finally:
-            for path, _ in mounts:
-                path.unlink()
+            with self._lock:
+                for path, _ in mounts:
+                    self._users[path] -= 1
+                    if not self._users[path]:
+                        path.unlink()
 
 
 def _copy_files(source: Path, target: Path) -> None:

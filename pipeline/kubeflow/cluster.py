@@ -1,8 +1,8 @@
 """The DAG as a cluster sees it, and the settings that a run in the cluster may change.
 
-A compiled pipeline has runtime parameters (`train_steps`), while TFX's nodes have properties that were made from settings
-(`custom_config`, `eval_config`, ...). So a task gets the compiled settings and the values of its parameters, and makes its
-properties anew with the same `create_pipeline`: one way from a setting to a property, wherever it runs.
+A compiled pipeline has runtime parameters (`train_steps`), while TFX's nodes have properties that were made from
+settings (`custom_config`, `eval_config`, ...). So a task gets the compiled settings and the values of its parameters,
+and makes its properties anew with the same `create_pipeline`: one way from a setting to a property, wherever it runs.
 """
 
 from __future__ import annotations

@@ -89,7 +89,8 @@ def compiled(settings: Settings) -> str:
 
     labels = [_executor(node) for node in properties]
     platform = platform_spec(settings.kubeflow, labels, {_executor(node) for node in outside})
-    return HEADER + yaml.safe_dump_all([spec, platform], sort_keys=True, width=120)
+    documents: str = yaml.safe_dump_all([spec, platform], sort_keys=True, width=120)
+    return HEADER + documents
 
 
 def check(settings: Settings) -> None:
@@ -194,5 +195,5 @@ def _arguments(node: str, tfx: list[str], spec: Mapping[str, Any], settings: Set
 def _check_nodes(settings: Settings, nodes: set[str]) -> None:
     if unknown := settings.kubeflow.nodes_with_resources() - nodes:
         raise UsageError(
-            f"kubeflow.resources names '{sorted(unknown)[0]}', which is no node", f"Nodes: {', '.join(sorted(nodes))}"
+            f"kubeflow.resources names '{min(unknown)}', which is no node", f"Nodes: {', '.join(sorted(nodes))}"
         )

@@ -1,6 +1,6 @@
 """What a task's container runs: one TFX executor, between KFP's launcher and TFX.
 
-    python -m pipeline.kubeflow.entrypoint --node=Trainer --executor=... --component=... --executor-input={{$}} [beam ...]
+    python -m pipeline.kubeflow.entrypoint --node=Trainer --executor=... --component=... --executor-input={{$}} ...
 
 The launcher of open-source KFP differs from what TFX expects of Vertex AI. It hands inputs without their types, adds
 outputs that no component declared (`executor-logs`), names artifacts by addresses that neither TensorFlow nor Beam can
@@ -21,9 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from google.protobuf import json_format, struct_pb2
+from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2 as pb
-from tfx.components.evaluator.executor import Executor as EvaluatorExecutor
 from tfx.components.example_gen.base_example_gen_executor import BaseExampleGenExecutor
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.dsl.components.base.base_executor import BaseExecutor
@@ -81,13 +80,14 @@ def read_task(component: str, executor_input: str) -> Task:
     ):
         for key in [key for key in lists if key not in declared]:
             del lists[key]
-        for key, artifact in ((key, artifact) for key in lists for artifact in lists[key].artifacts):
-            artifact.type.CopyFrom(declared[key].artifact_type)
-            artifact.name = artifact.uri  # TFX makes ids of names, and KFP's are not unique
-            path = local_path(artifact.uri)
-            if path != artifact.uri:
-                addresses[path] = artifact.uri
-            artifact.uri = path
+        for key, found in lists.items():
+            for artifact in found.artifacts:
+                artifact.type.CopyFrom(declared[key].artifact_type)
+                artifact.name = artifact.uri  # TFX makes ids of names, and KFP's are not unique
+                path = local_path(artifact.uri)
+                if path != artifact.uri:
+                    addresses[path] = artifact.uri
+                artifact.uri = path
     _drop_absent(given.inputs.artifacts)
 
     names = {cluster.parameter_name(setting): setting for setting in cluster.RUNTIME_SETTINGS}
@@ -122,7 +122,7 @@ def execute(task: Task, executor_class: type[BaseExecutor], beam_args: Sequence[
     if issubclass(executor_class, BaseExampleGenExecutor):
         _run_driver(task, output_file)
     inputs = tfx_utils.parse_raw_artifact_dict(task.given.inputs.artifacts, names)
-    outputs = tfx_utils.parse_raw_artifact_dict(task.given.outputs.artifacts, names)
+    outputs: Artifacts = tfx_utils.parse_raw_artifact_dict(task.given.outputs.artifacts, names)
     properties = tfx_utils.parse_execution_properties(
         task.given.inputs.parameter_values, {}, task.component.input_definitions
     )
@@ -137,14 +137,14 @@ def execute(task: Task, executor_class: type[BaseExecutor], beam_args: Sequence[
     executor.Do(inputs, outputs, properties)
 
     outputs_utils.tag_output_artifacts_with_version(outputs)
-    if issubclass(executor_class, EvaluatorExecutor) and keys.BLESSING_KEY in outputs:
+    if keys.BLESSING_KEY in outputs:
         tfx_utils.refactor_model_blessing(outputs[keys.BLESSING_KEY][0], names)
     output_file.write_text(json.dumps(_executor_output(task, outputs, names), sort_keys=True))
     return outputs
 
 
 def _run_driver(task: Task, output_file: Path) -> None:
-    """TFX's ExampleGen driver (span, version, fingerprint), which KFP does not run before the task as Vertex AI does."""
+    """TFX's ExampleGen driver (span, version, fingerprint); Vertex AI runs it before the task, KFP does not."""
     example_gen_driver._run_driver(task.given, task.component.input_definitions)
     driven = json_format.Parse(output_file.read_text(), pb.ExecutorOutput(), ignore_unknown_fields=True)
     for name, value in driven.parameter_values.items():

@@ -57,8 +57,8 @@ class TaskView:
 def tasks_of(run: dict[str, Any], nodes: Sequence[str]) -> dict[str, TaskView]:
     """The tasks of these nodes; those that have not begun are absent.
 
-    KFP lists every step of its workflow: a node `Trainer` has a driver `Trainer-driver` and below `Trainer` the pod that
-    does the work. A node whose pod was skipped came from the cache.
+    KFP lists every step of its workflow: a node `Trainer` has a driver `Trainer-driver` and below `Trainer` the pod
+    that does the work. A node whose pod was skipped came from the cache.
     """
     details = (run.get("run_details") or {}).get("task_details") or []
     by_id = {detail.get("task_id"): detail for detail in details}

@@ -1,13 +1,14 @@
 """Object-store addresses of artifacts and where KFP's launcher keeps its local copies of them.
 
-The launcher downloads a task's inputs before it starts and uploads its outputs when it has ended; neither TensorFlow nor
-Beam needs to reach the store. `minio://bucket/key` is at `/minio/bucket/key`, `gs://` at `/gcs/`, `s3://` at `/s3/`.
+The launcher downloads a task's inputs before it starts and uploads its outputs when it has ended; neither TensorFlow
+nor Beam needs to reach the store. `minio://bucket/key` is at `/minio/bucket/key`, `gs://` at `/gcs`, `s3://` at `/s3`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 MOUNTS: Final = {"gs://": "gcs", "minio://": "minio", "s3://": "s3"}
@@ -18,7 +19,7 @@ def local_path(address: str) -> str:
     """Where the launcher keeps an artifact; a path that is local already, or unknown to it, stays as it is."""
     for scheme, mount in MOUNTS.items():
         if address.startswith(scheme):
-            return os.path.join(os.environ.get(ROOT_VARIABLE, "/"), mount, address.removeprefix(scheme))
+            return str(Path(os.environ.get(ROOT_VARIABLE, "/"), mount, address.removeprefix(scheme)))
     return address
 
 

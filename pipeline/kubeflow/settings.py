@@ -56,11 +56,11 @@ class KubeflowSettings:
         if not (_DIGEST.search(self.image) or _TAG.search(self.image.rpartition("/")[2])) or " " in self.image:
             raise UsageError(
                 f"kubeflow.image is '{self.image}', which has neither a tag nor a digest",
-                f"Name the exact image, as KFP caches by it: --set kubeflow.image={self.image.strip() or 'mnist-tfx'}:0.1.0",
+                f"Name the exact image: --set kubeflow.image={self.image.strip() or 'mnist-tfx'}:0.1.0",
             )
         if self.image_pull_policy not in PULL_POLICIES:
             raise UsageError(
-                f"kubeflow.image_pull_policy is '{self.image_pull_policy}', it must be one of {', '.join(PULL_POLICIES)}"
+                f"kubeflow.image_pull_policy is '{self.image_pull_policy}'", f"Use one of {', '.join(PULL_POLICIES)}."
             )
         if not _NAME.fullmatch(self.volume_claim):
             raise UsageError(f"kubeflow.volume_claim is '{self.volume_claim}', which is no name of a Kubernetes object")

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,6 @@ from tests.synthetic import write_data_set
 
 CLAIM = "digits-claim"
 STEPS = 130  # of the second run: another model, so that there is something to compare
-AGAIN = ("Trainer", "Baseline", "Evaluator", "Pusher")
 
 
 def weights_sha256(version: Path) -> str:
@@ -72,60 +73,74 @@ def cluster(pipeline: Pipeline, root: Path) -> Cluster:
     return cluster
 
 
-@pytest.fixture(scope="module")
-def first(cluster: Cluster) -> dict[str, TaskRun]:
-    return cluster.run()
+@dataclass(frozen=True)
+class Runs:
+    """What the tests look at. All runs are made at once, two at a time, as most of a task is imports."""
+
+    first: dict[str, TaskRun]
+    second: dict[str, TaskRun]
+    unfit: TaskFailed
+    lost: TaskFailed
+    local_first: Done
+    local_second: Done
 
 
 @pytest.fixture(scope="module")
-def local(pipeline: Pipeline, cluster: Cluster, root: Path) -> Done:
-    done = pipeline(*quick(cluster.claim(CLAIM) / "digits", root / "home"))
-    assert done.code == 0, done.stderr
-    return done
+def runs(pipeline: Pipeline, cluster: Cluster, root: Path) -> Runs:
+    def at_once(*calls: Callable[[], Any]) -> list[Any]:
+        with ThreadPoolExecutor(2) as pool:
+            return [future.result() for future in [pool.submit(call) for call in calls]]
+
+    def local(*more: str) -> Done:
+        done = pipeline(*quick(cluster.claim(CLAIM) / "digits", root / "home", *more))
+        assert done.code == 0, done.stderr
+        return done
+
+    def failing(*arguments: Any) -> TaskFailed:
+        with pytest.raises(TaskFailed) as failure:
+            cluster.run(*arguments)
+        return failure.value
+
+    def without(*nodes: str) -> dict[str, TaskRun]:
+        return {node: run for node, run in first.items() if node not in nodes}
+
+    first, local_first = at_once(cluster.run, local)
+    second, local_second, unfit, lost = at_once(
+        lambda: cluster.run({"train_steps": STEPS}, without("Trainer", "Baseline", "Evaluator", "Pusher")),
+        lambda: local("--set", f"train.steps={STEPS}"),
+        lambda: failing({"train_steps": 1, "gate_min_accuracy": 0.99}, without("Trainer", "Evaluator", "Pusher")),
+        lambda: failing({"data_source": "/nowhere"}),
+    )
+    return Runs(first, second, unfit, lost, local_first, local_second)
 
 
-def test_a_run_of_all_tasks_equals_a_local_run(
-    cluster: Cluster, first: dict[str, TaskRun], local: Done, root: Path
-) -> None:
-    assert set(first) == set(local.states)
-    assert told(first, "metrics") == local.json["metrics"]
-    assert told(first, "blessed") is local.json["blessed"] is True
-    (version,) = pushed(cluster.claim(CLAIM) / "serving_model" / "mnist")
-    assert version.name == Path(told(first, "pushed_destination")).name
-    (at_home,) = pushed(root / "home" / "serving_model" / "mnist")
+def test_a_run_of_all_tasks_equals_a_local_run(cluster: Cluster, runs: Runs, root: Path) -> None:
+    assert set(runs.first) == set(runs.local_first.states)
+    assert told(runs.first, "metrics") == runs.local_first.json["metrics"]
+    assert told(runs.first, "blessed") is runs.local_first.json["blessed"] is True
+    version = pushed(cluster.claim(CLAIM) / "serving_model" / "mnist")[0]
+    assert version.name == Path(told(runs.first, "pushed_destination")).name
+    at_home = pushed(root / "home" / "serving_model" / "mnist")[0]
     assert weights_sha256(version) == weights_sha256(at_home)
 
 
-def test_the_second_run_is_compared_with_the_first(
-    pipeline: Pipeline, cluster: Cluster, first: dict[str, TaskRun], local: Done, root: Path
-) -> None:
-    assert all(check["baseline"] is None for check in verdict(cluster, first)["checks"])
-    second = cluster.run({"train_steps": STEPS}, {node: run for node, run in first.items() if node not in AGAIN})
-    again = pipeline(*quick(cluster.claim(CLAIM) / "digits", root / "home", "--set", f"train.steps={STEPS}"))
-    assert again.code == 0, again.stderr
-
-    assert told(second, "metrics") == again.json["metrics"] != told(first, "metrics")
+def test_the_second_run_is_compared_with_the_first(cluster: Cluster, runs: Runs, root: Path) -> None:
+    assert all(check["baseline"] is None for check in verdict(cluster, runs.first)["checks"])
+    assert told(runs.second, "metrics") == runs.local_second.json["metrics"] != told(runs.first, "metrics")
     evaluated = sorted((root / "home" / "artifacts" / "Evaluator" / "evaluation").iterdir(), key=lambda p: int(p.name))
     at_home = json.loads((evaluated[-1] / "verdict.json").read_text())
     assert any(check["baseline"] is not None for check in at_home["checks"])
-    assert verdict(cluster, second) == at_home
-    assert len(pushed(cluster.claim(CLAIM) / "serving_model" / "mnist")) == 2
+    assert verdict(cluster, runs.second) == at_home
+    weights = [weights_sha256(version) for version in pushed(cluster.claim(CLAIM) / "serving_model" / "mnist")]
+    assert weights == [weights_sha256(version) for version in pushed(root / "home" / "serving_model" / "mnist")]
 
 
-def test_a_model_that_is_not_good_enough_fails_the_run_and_pushes_nothing(
-    cluster: Cluster, first: dict[str, TaskRun]
-) -> None:
-    before = pushed(cluster.claim(CLAIM) / "serving_model" / "mnist")
-    done = {node: run for node, run in first.items() if node not in ("Trainer", "Evaluator", "Pusher")}
-    with pytest.raises(TaskFailed) as failure:
-        cluster.run({"train_steps": 1, "gate_min_accuracy": 0.99}, done)
-    assert (failure.value.node, failure.value.run.code) == ("Pusher", 3)
-    assert "not blessed, nothing pushed" in failure.value.run.told["error"]
-    assert pushed(cluster.claim(CLAIM) / "serving_model" / "mnist") == before
+def test_a_model_that_is_not_good_enough_fails_the_run_and_pushes_nothing(cluster: Cluster, runs: Runs) -> None:
+    assert (runs.unfit.node, runs.unfit.run.code) == ("Pusher", 3)
+    assert "not blessed, nothing pushed" in runs.unfit.run.told["error"]
+    assert len(pushed(cluster.claim(CLAIM) / "serving_model" / "mnist")) == 2  # of the two good runs
 
 
-def test_what_is_wrong_with_the_data_is_said_in_words(cluster: Cluster) -> None:
-    with pytest.raises(TaskFailed) as failure:
-        cluster.run({"data_source": "/nowhere"})
-    assert (failure.value.node, failure.value.run.code) == ("ExampleGen", 5)
-    assert "/nowhere: no such folder" in failure.value.run.told["error"]
+def test_what_is_wrong_with_the_data_is_said_in_words(runs: Runs) -> None:
+    assert (runs.lost.node, runs.lost.run.code) == ("ExampleGen", 5)
+    assert "/nowhere: no such folder" in runs.lost.run.told["error"]
