@@ -41,9 +41,9 @@ def write(settings: Settings, output: Path, home: Home) -> dict[str, Any]:
     require_kfp()
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         with captured(home.logs("compile")):
             text = compiled(settings)
-        output.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text)
         temporary.replace(output)
     except OSError as e:

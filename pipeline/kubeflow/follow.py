@@ -108,7 +108,7 @@ def follow(
                     return run, progress
             if time.monotonic() + poll_s > deadline:
                 raise NotFinishedError(
-                    f"run {run_id} has not ended after {timeout_s:.0f} s; it goes on",
+                    f"run {run_id} has not ended after {timeout_s:g} s; it goes on",
                     f"Look at it: {server.host}/#/runs/details/{run_id}, or wait longer: --timeout SECONDS",
                 )
             time.sleep(poll_s)

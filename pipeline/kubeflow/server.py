@@ -115,7 +115,7 @@ def find(host: str | None, namespace: str, token_file: Path | None) -> Server:
     Raises:
         UsageError: no address, and this is no pod.
     """
-    in_cluster = "KUBERNETES_SERVICE_HOST" in os.environ
+    in_cluster = bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
     if not host and not in_cluster:
         raise UsageError("no server named", "Name one: --host http://localhost:8888 (or KF_PIPELINES_ENDPOINT)")
     if host and not host.startswith(("http://", "https://")):

@@ -46,9 +46,9 @@ def submit(server: Server, order: Order) -> tuple[str, package.Package]:
         UsageError: an override that the package does not know.
         InputError: no package, no kfp, no server, or it refuses.
     """
-    require_kfp()
     compiled = package.read(order.package)
     arguments = compiled.arguments(order.overrides)
+    require_kfp()
     server.check()
     run = _create(server, order, compiled.name, arguments)
     return str(run.run_id), compiled
