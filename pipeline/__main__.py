@@ -182,7 +182,11 @@ def submit(
                 say(json.dumps({"run_id": run_id, "status": "submitted", "url": url}))
             return
         stream = sys.stderr if as_json else sys.stdout
-        result = submission.wait(server, run_id, compiled.nodes, Home(home.resolve()), stream, timeout_s, poll_s)
+        try:
+            result = submission.wait(server, run_id, compiled.nodes, Home(home.resolve()), stream, timeout_s, poll_s)
+        except KeyboardInterrupt as e:
+            print(f"no longer waiting; run {run_id} goes on: {url}", file=sys.stderr)
+            raise typer.Exit(EXIT_TERMINATED if isinstance(e, Terminated) else EXIT_INTERRUPTED) from None
     if as_json:
         say(result.to_json())
     else:

@@ -32,7 +32,7 @@ from pipeline.kubeflow.locations import ROOT_VARIABLE
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUCKET = "minio://mlpipeline/v2/artifacts"
-TASK_TIMEOUT_S = 240
+TASK_TIMEOUT_S = 600
 Artifact = dict[str, Any]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +43,16 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def clean(home: Path) -> dict[str, str]:
+    """No proxy, and a home of its own: kfp reads ~/.config/kfp."""
+    return {k: v for k, v in environment().items() if "proxy" not in k.lower()} | {"HOME": str(home)}
+
+
 def submit(package: Path, host: str, home: Path, *more: str, variables: dict[str, str] | None = None) -> Done:
     command = pipeline_command("submit", "--package", package, "--host", host, "--home", home, "--poll", "0.05", *more)
-    # No proxy, and a home of its own: kfp reads ~/.config/kfp.
-    clean = {k: v for k, v in environment().items() if "proxy" not in k.lower()} | {"HOME": str(home)}
-    done = subprocess.run(command, cwd=ROOT, env=clean | (variables or {}), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=ROOT, env=clean(home) | (variables or {}), capture_output=True, text=True, timeout=60
+    )
     return Done(done.returncode, done.stdout, done.stderr)
 
 
@@ -159,6 +166,20 @@ def test_time_is_over_before_the_run_is(package: Path, tmp_path: Path) -> None:
         done = submit(package, server.host, tmp_path, "--wait", "--timeout", "0.5")
     assert done.code == 1
     assert f"run {RUN_ID} has not ended after 0.5 s; it goes on" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupting_the_wait_leaves_the_run_alone(package: Path, tmp_path: Path, number: int, code: int) -> None:
+    with KfpServer([("RUNNING", task("Trainer", "RUNNING"))]) as server:
+        command = pipeline_command("submit", "--package", package, "--host", server.host, "--home", tmp_path, "--wait")
+        with subprocess.Popen(command, cwd=ROOT, env=clean(tmp_path), stderr=subprocess.PIPE, text=True) as waiting:
+            while not server.looks:
+                time.sleep(0.05)
+            waiting.send_signal(number)
+            _, stderr = waiting.communicate(timeout=30)
+    assert waiting.returncode == code
+    assert f"no longer waiting; run {RUN_ID} goes on" in stderr
+    assert "Traceback" not in stderr
 
 
 def test_a_server_that_goes_away_is_waited_for_then_given_up(package: Path, tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from components.errors import UsageError
-from pipeline.kubeflow import cluster
+from pipeline.kubeflow import cluster, server
 from pipeline.kubeflow.follow import last_words, tasks_of
 from pipeline.kubeflow.locations import local_path, with_addresses
 from pipeline.kubeflow.settings import KubeflowSettings, Resources
@@ -79,3 +80,16 @@ def test_a_log_without_a_result_says_nothing(log: str) -> None:
 def test_the_last_result_counts_whatever_is_printed_around_it() -> None:
     log = 'mnist-tfx result: {"exit_code": 1}\n2026-01-01 mnist-tfx result: {"exit_code": 0}\nI0101 launcher: done\n'
     assert last_words(log) == {"exit_code": 0}
+
+
+def test_in_a_pod_the_server_and_the_token_are_those_of_the_cluster(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("of the service account")
+    monkeypatch.setattr(server, "IN_CLUSTER_TOKEN", token)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    found = server.find(None, "team-a", None)
+    assert (found.host, found.token()) == ("http://ml-pipeline.team-a.svc.cluster.local:8888", "of the service account")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
+    assert server.find("http://localhost:8888/", "", None) == server.Server("http://localhost:8888", None)
