@@ -25,7 +25,9 @@ FROM python:3.11-slim-bookworm
 COPY --from=build /app /app
 WORKDIR /app
 # HOME: libraries look for a folder of their own there, and the user has none.
-ENV PATH=/app/.venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TF_CPP_MIN_LOG_LEVEL=2
+# _KFP_RUNTIME: importing KFP's protobufs does not import its compiler.
+ENV PATH=/app/.venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TF_CPP_MIN_LOG_LEVEL=2 \
+    _KFP_RUNTIME=true
 # Numeric, so that Kubernetes can check runAsNonRoot. Group 0: volumes of OpenShift and of KFP are writable to it.
 USER 10001:0
 # KFP names the command of each task; this is for people who run the image by hand.

@@ -17,7 +17,7 @@ import sys
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +103,12 @@ class Cluster:
         executor_input = self._drive(run_id, node, parameters, runs, pod)
         label = self._component(node)["executorLabel"]
         try:
-            with self._mounted(label):
-                return self._launch(self.spec["deploymentSpec"]["executors"][label]["container"], executor_input, pod)
+            config = self.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][label]
+            labels = {"metadata.labels['pipeline/runid']": run_id}
+            variables = {given["name"]: labels[given["fieldPath"]] for given in config["fieldPathAsEnv"]}
+            container = self.spec["deploymentSpec"]["executors"][label]["container"]
+            with self._mounted(config.get("pvcMount", [])):
+                return self._launch(container, executor_input, variables, pod)
         finally:
             shutil.rmtree(pod)
 
@@ -142,7 +146,9 @@ class Cluster:
             "outputs": {"artifacts": outputs, "outputFile": str(pod / "tmp/kfp_outputs/output_metadata.json")},
         }
 
-    def _launch(self, container: Mapping[str, Any], executor_input: dict[str, Any], pod: Path) -> TaskRun:
+    def _launch(
+        self, container: Mapping[str, Any], executor_input: dict[str, Any], variables: Mapping[str, str], pod: Path
+    ) -> TaskRun:
         """What the launcher does: download, run the command, upload, register."""
         for found in executor_input["inputs"]["artifacts"].values():
             for artifact in found["artifacts"]:
@@ -158,9 +164,11 @@ class Cluster:
             env={
                 "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
                 "PYTHONPATH": str(REPOSITORY),
+                "_KFP_RUNTIME": "true",  # as in the image
                 "HOME": str(pod / "tmp"),
                 "TMPDIR": str(pod / "tmp"),
                 ROOT_VARIABLE: str(pod),
+                **variables,
                 **{k: v for k, v in os.environ.items() if k.startswith("COVERAGE")},
             },
             stdout=subprocess.PIPE,
@@ -187,9 +195,8 @@ class Cluster:
         return pod / "minio" / artifact["uri"].removeprefix("minio://")
 
     @contextmanager
-    def _mounted(self, label: str) -> Iterator[None]:
-        config = self.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][label]
-        mounts = [(Path(mount["mountPath"]), self.claim(mount["constant"])) for mount in config.get("pvcMount", [])]
+    def _mounted(self, config: Sequence[Mapping[str, str]]) -> Iterator[None]:
+        mounts = [(Path(mount["mountPath"]), self.claim(mount["constant"])) for mount in config]
         with self._lock:
             for path, claim in mounts:
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -34,12 +34,24 @@ _FILE_NAMES: Final = (
 
 
 class ExpectedFiles(IdxFiles):
-    """Files that only a task can read: the compiling machine knows no more than where they will be."""
+    """Files that only a task can read: the compiling machine knows no more than where they will be.
 
-    __slots__ = ()
+    Attributes:
+        content: stands for their hash.
+    """
+
+    content = ""
 
     def sha256(self) -> str:
-        return ""
+        return self.content
+
+
+def expected_files(settings: Settings, content: str = "") -> ExpectedFiles:
+    source = settings.data.source
+    folder = home_of(settings).data(REAL_MNIST) if source == REAL_MNIST else Path(source)
+    files = ExpectedFiles(*(folder / name for name in _FILE_NAMES))
+    files.content = content
+    return files
 
 
 def parameter_name(setting: str) -> str:
@@ -93,16 +105,11 @@ def dag(settings: Settings, files: IdxFiles | None = None) -> Any:
     """The tfx Pipeline as tasks in the cluster see it.
 
     Args:
-        files: the checked data, for the one task that reads it.
+        files: the checked data, for tasks that need it.
     """
     from pipeline.dag import create_pipeline
 
-    home = home_of(settings)
-    if files is None:
-        source = settings.data.source
-        folder = home.data(REAL_MNIST) if source == REAL_MNIST else Path(source)
-        files = ExpectedFiles(*(folder / name for name in _FILE_NAMES))
-    return create_pipeline(settings, files, home, local=False)
+    return create_pipeline(settings, files or expected_files(settings), home_of(settings), local=False)
 
 
 def properties(pipeline: Any) -> dict[str, dict[str, Any]]:

@@ -72,7 +72,9 @@ def compiled(settings: Settings) -> str:
     _check_nodes(settings, set(properties))
     spec = _tfx_spec(pipeline, settings.kubeflow.image)
     affected = {setting: _affected_by(settings, setting, properties) for setting in cluster.RUNTIME_SETTINGS}
-    outside = {*_affected_by(settings, "kubeflow.volume_path", properties), *_readers_of_data(spec)}
+    other_data = cluster.properties(cluster.dag(settings, cluster.expected_files(settings, "another content")))
+    readers = {node for node in properties if other_data[node] != properties[node]}
+    outside = {*_affected_by(settings, "kubeflow.volume_path", properties), *readers}
 
     _name_as_kfp_does(spec)
     _add_parameters(spec, settings, affected)
@@ -81,8 +83,11 @@ def compiled(settings: Settings) -> str:
         task["cachingOptions"] = {} if node in outside else {"enableCache": True}
         container = spec["deploymentSpec"]["executors"][_executor(node)]["container"]
         container.pop("lifecycle", None)  # KFP ignores it; the entrypoint runs ExampleGen's driver
-        needs_settings = any(node in nodes for nodes in affected.values())
-        container["args"] = _arguments(node, container["args"], spec, settings if needs_settings else None)
+        container["args"] = _arguments(node, container["args"], spec)
+        if node in readers or any(node in nodes for nodes in affected.values()):
+            container["args"].insert(0, f"--settings={cluster.to_json(settings)}")
+        if node in readers:
+            container["args"].insert(0, "--reads-data")
         if resources := settings.kubeflow.resources_of(node):
             container["resources"] = {"resourceCpuLimit": resources.cpu, "resourceMemoryLimit": resources.memory}
             container["resources"] |= {"resourceCpuRequest": resources.cpu, "resourceMemoryRequest": resources.memory}
@@ -143,12 +148,6 @@ def _another(value: Any) -> Any:
     return value + 1 if isinstance(value, int) else (value / 2 or 0.5)
 
 
-def _readers_of_data(spec: Mapping[str, Any]) -> set[str]:
-    """Nodes without input artifacts that TFX gave a driver: ExampleGens."""
-    executors = spec["deploymentSpec"]["executors"]
-    return {node for node in spec["components"] if "lifecycle" in executors[f"{node}_executor"].get("container", {})}
-
-
 def _executor(node: str) -> str:
     return f"exec-{node}"
 
@@ -178,7 +177,7 @@ def _add_parameters(spec: dict[str, Any], settings: Settings, affected: Mapping[
             task_inputs.setdefault("parameters", {})[name] = {"componentInputParameter": name}
 
 
-def _arguments(node: str, tfx: list[str], spec: Mapping[str, Any], settings: Settings | None) -> list[str]:
+def _arguments(node: str, tfx: list[str], spec: Mapping[str, Any]) -> list[str]:
     """The entrypoint's arguments in the place of TFX's; what follows TFX's own are Beam's."""
     given = dict(zip(tfx[:6:2], tfx[1:6:2], strict=True))
     component = {k: v for k, v in spec["components"][f"comp-{node}"].items() if k.endswith("Definitions")}
@@ -186,7 +185,6 @@ def _arguments(node: str, tfx: list[str], spec: Mapping[str, Any], settings: Set
         f"--node={node}",
         f"--executor={given['--executor_class_path']}",
         f"--component={json.dumps(component, sort_keys=True)}",
-        *([] if settings is None else [f"--settings={cluster.to_json(settings)}"]),
         "--executor-input={{$}}",
         *tfx[6:],
     ]

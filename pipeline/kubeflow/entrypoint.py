@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -37,7 +38,7 @@ from components.errors import UserError
 from pipeline import lineage
 from pipeline.failure import explain
 from pipeline.kubeflow import cluster
-from pipeline.kubeflow.locations import local_path, with_addresses
+from pipeline.kubeflow.locations import RUN_ID_VARIABLE, local_path, with_addresses
 from pipeline.run import EXIT_CODES, prepare_data
 from pipeline.settings import Settings
 
@@ -129,7 +130,11 @@ def execute(task: Task, executor_class: type[BaseExecutor], beam_args: Sequence[
     for artifact in _each(outputs):
         Path(artifact.uri).mkdir(parents=True, exist_ok=True)
 
-    context = {"unique_id": output_file.parent.name, "tmp_dir": str(output_file.parent / ".temp")}
+    context = {
+        "unique_id": output_file.parent.name,
+        "tmp_dir": str(output_file.parent / ".temp"),
+        "pipeline_run_id": os.environ.get(RUN_ID_VARIABLE, ""),
+    }
     if issubclass(executor_class, BaseBeamExecutor):
         executor = executor_class(BaseBeamExecutor.Context(beam_pipeline_args=list(beam_args), **context))
     else:
@@ -186,8 +191,7 @@ def run(arguments: argparse.Namespace, beam_args: Sequence[str]) -> dict[str, An
     executor_class = import_utils.import_class_by_path(arguments.executor)
     task = read_task(arguments.component, arguments.executor_input)
     if arguments.settings:
-        reads_data = issubclass(executor_class, BaseExampleGenExecutor)
-        renew_properties(task, arguments.node, cluster.from_json(arguments.settings), reads_data)
+        renew_properties(task, arguments.node, cluster.from_json(arguments.settings), arguments.reads_data)
     outputs = execute(task, executor_class, beam_args)
     check_pushed(outputs)
     return result(outputs)
@@ -199,6 +203,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--executor", required=True, help="import path of the TFX executor's class")
     parser.add_argument("--component", required=True, help="input and output definitions of the component, JSON")
     parser.add_argument("--settings", default="", help="settings that the properties are made from, JSON")
+    parser.add_argument("--reads-data", action="store_true", help="the properties depend on the data as well")
     parser.add_argument("--executor-input", required=True, help="KFP's ExecutorInput, JSON")
     arguments, beam_args = parser.parse_known_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 MOUNTS: Final = {"gs://": "gcs", "minio://": "minio", "s3://": "s3"}
+RUN_ID_VARIABLE: Final = "KFP_RUN_ID"  # the pod's environment names the run, by the platform spec
 ROOT_VARIABLE: Final = "MNIST_TFX_LAUNCHER_ROOT"  # for tests, which cannot write to /; unset in a pod
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf import json_format
 from kfp.kubernetes import kubernetes_executor_config_pb2 as pb
 
+from pipeline.kubeflow.locations import RUN_ID_VARIABLE
 from pipeline.kubeflow.settings import KubeflowSettings
 
 
@@ -24,6 +25,8 @@ def platform_spec(settings: KubeflowSettings, executors: Iterable[str], outside:
 
 def _executor(settings: KubeflowSettings, sees_volume: bool) -> Any:
     config = pb.KubernetesExecutorConfig(image_pull_policy=settings.image_pull_policy)
+    # Not as a parameter: a new value in each run would defeat the cache.
+    config.field_path_as_env.add(name=RUN_ID_VARIABLE, field_path="metadata.labels['pipeline/runid']")
     if sees_volume:
         mount = config.pvc_mount.add(mount_path=settings.volume_path, constant=settings.volume_claim)
         # Newer servers read the name here, older ones above; kfp-kubernetes writes both as well.
