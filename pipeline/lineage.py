@@ -9,9 +9,10 @@ from typing import Any
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-from tfx.types import standard_component_specs as keys
 
 from components import contract
+
+MODEL_RUN, EVALUATION, PUSHED_MODEL = "ModelRun", "ModelEvaluation", "PushedModel"  # names of TFX's types
 
 
 @dataclass(frozen=True)
@@ -51,24 +52,25 @@ def outcome(store: MetadataStore, execution_ids: dict[str, int]) -> Outcome:
     Args:
         execution_ids: by node id; nodes that did not run are simply absent.
     """
-    return outcome_of({k: found[0] for i in execution_ids.values() for k, found in outputs(store, i).items()})
+    made = (found for i in execution_ids.values() for found in outputs(store, i).values())
+    return outcome_of({found[0].type: found[0] for found in made})
 
 
 def outcome_of(found: dict[str, mlmd.Artifact]) -> Outcome:
-    """Put together what these artifacts say, by output key; those of other kinds are passed over."""
+    """Put together what these artifacts say, by name of their type; those of other types are passed over."""
     metrics: dict[str, float] = {}
     blessed, failures, destination = None, [], None
-    if keys.MODEL_RUN_KEY in found:
-        history = _read(found[keys.MODEL_RUN_KEY], contract.HISTORY_FILE)
+    if MODEL_RUN in found:
+        history = _read(found[MODEL_RUN], contract.HISTORY_FILE)
         metrics |= {name: history[name] for name in ("train_accuracy", "eval_accuracy") if name in history}
-    if keys.EVALUATION_KEY in found:
-        verdict = _read(found[keys.EVALUATION_KEY], contract.VERDICT_FILE)
+    if EVALUATION in found:
+        verdict = _read(found[EVALUATION], contract.VERDICT_FILE)
         overall = verdict["slices"]["overall"]
         metrics["test_accuracy"] = overall["sparse_categorical_accuracy"]
         metrics["test_cross_entropy"] = overall["sparse_categorical_crossentropy"]
         blessed, failures = verdict["blessed"], verdict["failures"]
-    if keys.PUSHED_MODEL_KEY in found:
-        pushed = found[keys.PUSHED_MODEL_KEY].custom_properties
+    if PUSHED_MODEL in found:
+        pushed = found[PUSHED_MODEL].custom_properties
         if pushed["pushed"].int_value == 1:
             destination = pushed["pushed_destination"].string_value
     return Outcome(metrics, blessed, failures, destination)

@@ -115,8 +115,8 @@ def renew_properties(task: Task, node_id: str, settings: Settings, reads_data: b
         json_format.ParseDict(value, task.given.inputs.parameter_values[name])
 
 
-def execute(task: Task, executor_class: type[BaseExecutor], beam_args: Sequence[str]) -> Artifacts:
-    """Run the executor; returns its output artifacts. What KFP is to know is then in the output file of `task`."""
+def execute(task: Task, executor_class: type[BaseExecutor], beam_args: Sequence[str]) -> tuple[Artifacts, Artifacts]:
+    """Run the executor; returns its artifacts, inputs and outputs. What KFP is to know is then in the output file."""
     names: dict[int, str] = {}
     output_file = Path(task.given.outputs.output_file)
     output_file.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def execute(task: Task, executor_class: type[BaseExecutor], beam_args: Sequence[
     if keys.BLESSING_KEY in outputs:
         tfx_utils.refactor_model_blessing(outputs[keys.BLESSING_KEY][0], names)
     output_file.write_text(json.dumps(_executor_output(task, outputs, names), sort_keys=True))
-    return outputs
+    return inputs, outputs
 
 
 def _run_driver(task: Task, output_file: Path) -> None:
@@ -169,9 +169,9 @@ def _executor_output(task: Task, outputs: Artifacts, names: Mapping[int, str]) -
     return content
 
 
-def result(outputs: Artifacts) -> dict[str, Any]:
+def result(inputs: Artifacts, outputs: Artifacts) -> dict[str, Any]:
     """What this task's artifacts say of the run (see lineage.Outcome)."""
-    found = {key: artifacts[0].mlmd_artifact for key, artifacts in outputs.items() if artifacts}
+    found = {artifact.type_name: artifact.mlmd_artifact for artifact in (*_each(inputs), *_each(outputs))}
     return asdict(lineage.outcome_of(found))
 
 
@@ -192,9 +192,9 @@ def run(arguments: argparse.Namespace, beam_args: Sequence[str]) -> dict[str, An
     task = read_task(arguments.component, arguments.executor_input)
     if arguments.settings:
         renew_properties(task, arguments.node, cluster.from_json(arguments.settings), arguments.reads_data)
-    outputs = execute(task, executor_class, beam_args)
+    inputs, outputs = execute(task, executor_class, beam_args)
     check_pushed(outputs)
-    return result(outputs)
+    return result(inputs, outputs)
 
 
 def main(argv: Sequence[str]) -> int:
