@@ -8,7 +8,7 @@ IMAGE  ?= mnist-tfx:0.1.0
 VENV   := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock protos pipeline serve query stop kubeflow kubeflow-submit image test test-unit lint coverage bench clean
+.PHONY: help setup lock protos pipeline serve query validate stop kubeflow kubeflow-submit image test test-unit lint coverage bench clean
 
 help: ## Show this list
 	@echo "make pipeline   run the whole pipeline on the real MNIST"
@@ -30,6 +30,9 @@ serve: setup ## Start a server on the pushed model (a container if an engine ans
 
 query: setup ## Ask the running server about test digits, over gRPC and REST
 	@$(VENV)/python -m serving query --rest $(ARGS)
+
+validate: setup ## Prove that the served model is the one that was blessed
+	@$(VENV)/python -m pipeline validate $(ARGS)
 
 stop: setup ## Stop the server
 	@$(VENV)/python -m serving down $(ARGS)
@@ -63,9 +66,10 @@ coverage: setup ## Run all tests and report line coverage, child processes inclu
 	@$(VENV)/coverage combine -q
 	@$(VENV)/coverage report
 
-bench: setup ## Measure, also against TFX's own MNIST example (13 minutes), and write the README's numbers
+bench: setup ## Measure everything (half an hour) and write the README's numbers
 	@$(VENV)/python -m benchmarks.first_run
 	@$(VENV)/python -m benchmarks.tfx_example $(ARGS)
+	@for name in load swaps drain soak; do $(VENV)/python -m benchmarks.serving_$$name || exit; done
 	@$(VENV)/python -m benchmarks.readme
 
 lock: setup ## Resolve anew and write requirements.lock

@@ -33,9 +33,57 @@ def tfx_example(document: Mapping[str, Any]) -> str:
     return "\n".join(lines) + f"\n\n{len(document['rounds'])} rounds on {document['cores']} cores; {versions}."
 
 
+def serving(document: Mapping[str, Any]) -> str:
+    rows = {(row["server"], row["batch"], row["clients"]): row for row in document["rows"]}
+    servers = dict.fromkeys(server for server, _, _ in rows)
+    lines = [
+        "Requests per second (p50 / p99 in ms), each server alone with the load generator on the same "
+        f"{document['cores']} cores, {document['seconds']:g} s a cell:",
+        "",
+        f"| images per request, clients | {' | '.join(servers)} | embedded gRPC / no-op | / FastAPI |",
+        f"|---|{'---:|' * (len(servers) + 2)}",
+    ]
+    for batch, clients in dict.fromkeys((batch, clients) for _, batch, clients in rows):
+        cells = []
+        for server in servers:
+            row = rows[server, batch, clients]
+            cells.append(f"{row['requests_per_s']:,.0f} ({row['p50_ms']:.1f} / {row['p99_ms']:.1f})")
+        ratio = document["embedded_grpc"][f"batch {batch}, {clients} clients"]
+        cells += [f"{ratio['of no-op']:.2f}", f"{ratio['of FastAPI']:.1f}"]
+        lines.append(f"| {batch}, {clients} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def serving_swaps(document: Mapping[str, Any]) -> str:
+    return (
+        f"{document['swaps']} version swaps under a steady load: {document['requests']:,} requests, "
+        f"{document['failed']} failed, {document['answered_by_a_version_before_it_was_published']} answered by a "
+        f"version too early (p50 {document['p50_ms']:.1f} ms, p99 {document['p99_ms']:.1f} ms)."
+    )
+
+
+def serving_drain(document: Mapping[str, Any]) -> str:
+    return (
+        f"SIGTERM under the load of {document['clients']} clients, {document['rounds']} times: "
+        f"{document['answered']:,} requests answered, {document['lost']} sent before the signal and not answered, "
+        f"exit codes {document['exit_codes']}, slowest exit {document['slowest_exit_s']:.1f} s."
+    )
+
+
+def serving_soak(document: Mapping[str, Any]) -> str:
+    return (
+        f"{document['requests']:,} requests on end: {document['failed']} failed, memory after warm-up "
+        f"{document['growth']:+.2%}."
+    )
+
+
 BLOCKS: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]]] = {
     "first-run": ("bench_first_run.json", first_run),
     "tfx-example": ("bench_tfx_example.json", tfx_example),
+    "serving": ("bench_serving.json", serving),
+    "serving-swaps": ("bench_serving_swaps.json", serving_swaps),
+    "serving-drain": ("bench_serving_drain.json", serving_drain),
+    "serving-soak": ("bench_serving_soak.json", serving_soak),
 }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import time
@@ -61,10 +62,15 @@ async def closed_loop(send: Send, clients: int, seconds: float) -> dict[str, flo
     return summary(latencies, seconds)
 
 
-async def grpc_load(port: int, batch: int, clients: int, seconds: float) -> dict[str, float]:
+def encoded_request(batch: int) -> bytes:
+    """A PredictRequest with `batch` blank images."""
     request = pb.PredictRequest(model_spec=pb.ModelSpec(name="mnist"))
     request.inputs["images"].CopyFrom(to_proto(np.zeros((batch, 28, 28), np.uint8), content=True))
-    encoded = request.SerializeToString()
+    return bytes(request.SerializeToString())
+
+
+async def grpc_load(port: int, batch: int, clients: int, seconds: float) -> dict[str, float]:
+    encoded = encoded_request(batch)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary(PREDICT)
 
@@ -156,7 +162,8 @@ def main() -> None:
         for clients in CLIENTS
     }
     RESULT_FILE.parent.mkdir(exist_ok=True)
-    RESULT_FILE.write_text(json.dumps({"rows": rows, "embedded_grpc": ratios}, indent=1))
+    document = {"rows": rows, "embedded_grpc": ratios, "seconds": options.seconds, "cores": os.cpu_count()}
+    RESULT_FILE.write_text(json.dumps(document, indent=1))
     print(json.dumps(ratios, indent=1))
 
 

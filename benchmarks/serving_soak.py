@@ -13,13 +13,10 @@ from pathlib import Path
 from typing import Final
 
 import grpc
-import numpy as np
 import psutil
 
-from benchmarks.serving_load import PREDICT, REPOSITORY, process, wait_for
-from serving.protos import serving_pb2 as pb
+from benchmarks.serving_load import PREDICT, REPOSITORY, encoded_request, process, wait_for
 from serving.server import free_port
-from serving.tensors import to_proto
 
 RESULT_FILE: Final = REPOSITORY / "build" / "bench_serving_soak.json"
 WARM_UP: Final = 20_000  # requests before memory is read for the first time
@@ -27,9 +24,7 @@ CLIENTS: Final = 16
 
 
 async def soak(port: int, server: psutil.Process, requests: int) -> dict[str, object]:
-    request = pb.PredictRequest(model_spec=pb.ModelSpec(name="mnist"))
-    request.inputs["images"].CopyFrom(to_proto(np.zeros((1, 28, 28), np.uint8), content=True))
-    encoded = request.SerializeToString()
+    encoded = encoded_request(batch=1)
     done = failed = 0
     memory: list[tuple[int, int]] = []  # requests done, resident bytes
 

@@ -20,11 +20,10 @@ from typing import Final
 import grpc
 import numpy as np
 
-from benchmarks.serving_load import PREDICT, REPOSITORY, process, wait_for
+from benchmarks.serving_load import PREDICT, REPOSITORY, encoded_request, process, wait_for
 from components.publish import publish
 from serving.protos import serving_pb2 as pb
 from serving.server import free_port
-from serving.tensors import to_proto
 
 RESULT_FILE: Final = REPOSITORY / "build" / "bench_serving_swaps.json"
 STATUS: Final = "/tensorflow.serving.ModelService/GetModelStatus"
@@ -32,9 +31,8 @@ KEPT: Final = 2  # versions on disk
 
 
 async def run(port: int, model: Path, base: Path, swaps: int, seconds: float, rate: float) -> dict[str, object]:
-    request = pb.PredictRequest(model_spec=pb.ModelSpec(name="mnist"))
-    request.inputs["images"].CopyFrom(to_proto(np.zeros((1, 28, 28), np.uint8), content=True))
-    encoded = request.SerializeToString()
+    encoded = encoded_request(batch=1)
+    states_of = pb.GetModelStatusRequest(model_spec=pb.ModelSpec(name="mnist")).SerializeToString()
     answered: dict[int, int] = {}
     failures: list[str] = []
     appeared: dict[int, float] = {}  # when a version was published: none may answer before
@@ -79,9 +77,7 @@ async def run(port: int, model: Path, base: Path, swaps: int, seconds: float, ra
                 for old in sorted((int(c.name) for c in base.iterdir() if c.name.isdecimal()), reverse=True)[KEPT:]:
                     shutil.rmtree(base / str(old))
                 while time.perf_counter() < deadline:
-                    states = pb.GetModelStatusResponse.FromString(
-                        await status(pb.GetModelStatusRequest(model_spec=request.model_spec).SerializeToString())
-                    )
+                    states = pb.GetModelStatusResponse.FromString(await status(states_of))
                     newest = max(states.model_version_status, key=lambda state: state.version)
                     if newest.version == int(version.name) and newest.state == pb.ModelVersionStatus.AVAILABLE:
                         done += 1

@@ -48,6 +48,6 @@ MAX_PIXEL: Final = 255
 # Files that our components leave in their artifacts, for readers that have neither TensorFlow nor TFMA.
 HISTORY_FILE: Final = "history.json"  # in ModelRun: loss by step, accuracies, settings, seconds
 TAKES_FILE: Final = "takes.json"  # in Model, beside the SavedModel: image size and number of classes
-VERDICT_FILE: Final = "verdict.json"  # in ModelEvaluation: blessed, checks, metrics by slice
+MANIFEST_PROPERTY: Final = "manifest_sha256"  # of PushedModel: a manifest edited later is noticed
+VERDICT_FILE: Final = "verdict.json"  # in ModelBlessing and InfraBlessing: blessed, checks, metrics
 ABSENT_FILE: Final = "absent.txt"  # in an artifact that stands for none; an optional input holding it is left out
-MANIFEST_FILE: Final = "manifest.json"  # in a pushed version: what it is and what it was judged by

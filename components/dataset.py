@@ -33,13 +33,13 @@ class IdxFiles(NamedTuple):
     test_images: Path
     test_labels: Path
 
-    def sha256(self) -> str:
-        """SHA-256 over the four files' uncompressed content."""
-        digest = hashlib.sha256()
-        for path in self:
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each file's uncompressed content, by role: "train_images" and so on."""
+        found = {}
+        for role, path in self._asdict().items():
             with _opened(path) as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        return digest.hexdigest()
+                found[role] = hashlib.file_digest(file, "sha256").hexdigest()
+        return found
 
 
 def locate(folder: Path) -> IdxFiles:

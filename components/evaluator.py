@@ -4,64 +4,52 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
+from tfx.components.evaluator import constants
 from tfx.components.evaluator.component import Evaluator
 from tfx.components.evaluator.executor import Executor as TfxExecutor
 from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils, standard_component_specs
-from tfx.utils import proto_utils
+from tfx.utils import path_utils, proto_utils
 
-from components import contract
+from components import contract, reference_answers, takes
+from components.gate import OVERALL, Check, Verdict, describe
 from components.settings import GateSettings
 
 log = logging.getLogger(__name__)
 ACCURACY: Final = "sparse_categorical_accuracy"
-OVERALL: Final = "overall"
+CONFUSION: Final = "multi_class_confusion_matrix_at_thresholds"
 TOLERANCE: Final = 1e-9  # TFMA compares strictly; a model exactly as good as the bound passes
-
-
-@dataclass(frozen=True)
-class Check:
-    """One bound of the gate and whether the model holds it.
-
-    Attributes:
-        metric, slice: what was measured, e.g. accuracy over "overall" or "label=3".
-        value: measured on the candidate.
-        bound: lowest passing value.
-        baseline: the same metric of the last blessed model; None for an absolute bound.
-        passed: TFMA's verdict.
-    """
-
-    metric: str
-    slice: str
-    value: float
-    bound: float
-    baseline: float | None
-    passed: bool
-
-
-def describe(check: Check) -> str:
-    """`accuracy[overall] 0.9595 < 0.9773 (baseline 0.9823)`"""
-    against = "" if check.baseline is None else f" (baseline {check.baseline:.4f})"
-    sign = ">=" if check.passed else "<"
-    return f"{check.metric}[{check.slice}] {check.value:.4f} {sign} {check.bound:.4f}{against}"
+SAME_ACCURACY: Final = 1e-6  # TFMA counts in float32
 
 
 def eval_config(settings: GateSettings) -> tfma.EvalConfig:
-    """TFMA configuration: metrics overall and per digit, bounds on overall accuracy."""
-    threshold = tfma.MetricThreshold(
+    """TFMA configuration: metrics overall and per digit, bounds on overall accuracy and on each digit's recall."""
+    overall = tfma.MetricThreshold(
         value_threshold=tfma.GenericValueThreshold(lower_bound={"value": settings.min_accuracy}),
         change_threshold=tfma.GenericChangeThreshold(
             direction=tfma.MetricDirection.HIGHER_IS_BETTER,
             absolute={"value": -settings.max_accuracy_drop - TOLERANCE},
         ),
     )
-    overall = config_pb2.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=threshold)
+    # Accuracy over the images of one digit is that digit's recall.
+    recall = tfma.MetricThreshold(
+        value_threshold=tfma.GenericValueThreshold(lower_bound={"value": settings.min_class_recall})
+    )
+    per_digit = tfma.SlicingSpec(feature_keys=[contract.LABEL])
+    accuracy = tfma.MetricConfig(
+        class_name="SparseCategoricalAccuracy",
+        per_slice_thresholds=[
+            config_pb2.PerSliceMetricThreshold(slicing_specs=[tfma.SlicingSpec()], threshold=overall),
+            config_pb2.PerSliceMetricThreshold(slicing_specs=[per_digit], threshold=recall),
+        ],
+    )
     return tfma.EvalConfig(
         model_specs=[
             tfma.ModelSpec(
@@ -70,65 +58,136 @@ def eval_config(settings: GateSettings) -> tfma.EvalConfig:
                 label_key=contract.LABEL,
             )
         ],
-        slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=[contract.LABEL])],
+        slicing_specs=[tfma.SlicingSpec(), per_digit],
         metrics_specs=[
             tfma.MetricsSpec(
                 metrics=[
                     tfma.MetricConfig(class_name="ExampleCount"),
                     tfma.MetricConfig(class_name="SparseCategoricalCrossentropy"),
-                    tfma.MetricConfig(class_name="SparseCategoricalAccuracy", per_slice_thresholds=[overall]),
+                    accuracy,
+                    tfma.MetricConfig(class_name="MultiClassConfusionMatrixAtThresholds", config='"thresholds": [0.0]'),
                 ]
             )
         ],
     )
 
 
-def overall_checks(
-    settings: tfma.MetricThreshold, value: float, baseline: float | None, failed: set[tuple[str, str]]
+def checks(
+    config: tfma.EvalConfig,
+    candidate: dict[str, dict[str, float]],
+    baseline: dict[str, dict[str, float]] | None,
+    failed: set[tuple[str, str]],
 ) -> list[Check]:
-    """The bounds on overall accuracy, with what was measured and what TFMA said.
+    """The bounds of the gate, with what was measured and what TFMA said: overall first, then digit by digit.
 
     Args:
-        settings: the threshold as `eval_config` put it.
-        value, baseline: accuracy of the candidate and of the last blessed model (None: there is none), 0..1.
-        failed: (metric, kind) of TFMA's failures, kind being "value" or "change".
+        config: as `eval_config` made it.
+        candidate, baseline: {slice: {metric: value}} of the two models; no baseline: None.
+        failed: (slice, kind) of TFMA's failures, kind being "value" or "change".
     """
-    floor = settings.value_threshold.lower_bound.value
-    checks = [Check("accuracy", OVERALL, value, floor, None, (ACCURACY, "value") not in failed)]
-    if baseline is not None:
-        floor = baseline + settings.change_threshold.absolute.value + TOLERANCE
-        checks.append(Check("accuracy", OVERALL, value, floor, baseline, (ACCURACY, "change") not in failed))
-    return checks
+    (accuracy,) = [m for m in config.metrics_specs[0].metrics if m.per_slice_thresholds]
+    overall, recall = (entry.threshold for entry in accuracy.per_slice_thresholds)
+    found = []
+    for name, metrics in candidate.items():
+        threshold, metric = (overall, "accuracy") if name == OVERALL else (recall, "recall")
+        value, bound = metrics[ACCURACY], threshold.value_threshold.lower_bound.value
+        before = baseline.get(name, {}).get(ACCURACY) if baseline else None
+        found.append(Check(metric, name, value, bound, (name, "value") not in failed, before))
+        if name == OVERALL and before is not None:
+            bound = before + overall.change_threshold.absolute.value + TOLERANCE
+            found.append(Check("accuracy against baseline", name, value, bound, (name, "change") not in failed, before))
+    return found
+
+
+def precisions(confusion: list[list[int]]) -> list[float | None]:
+    """Precision of each class from a confusion matrix [actual][predicted]; None for one that is never predicted."""
+    columns = list(zip(*confusion, strict=True))
+    return [column[k] / sum(column) if sum(column) else None for k, column in enumerate(columns)]
+
+
+def calibration_error(answers: reference_answers.ReferenceAnswers, bins: int = 10) -> float:
+    """Expected calibration error of the top class, 0..1 (Guo et al. 2017, eq. 3): |accuracy - confidence| by bin."""
+    confidence = answers.probabilities.max(axis=1)
+    right = answers.probabilities.argmax(axis=1) == answers.labels
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [abs(right[place == k].mean() - confidence[place == k].mean()) * (place == k).sum() for k in set(place)]
+    return float(sum(gaps) / len(right))
 
 
 class Executor(TfxExecutor):
-    """TFMA's evaluation, then verdict.json: the figures, so that no reader of a result needs TFMA."""
+    """TFMA's evaluation, then two files that need no TFMA to be read.
+
+    The verdict goes into the blessing, the model's answer to each test image into the evaluation.
+    """
 
     def Do(self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]) -> None:
         super().Do(input_dict, output_dict, exec_properties)
         folder = artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY])
         config = tfma.EvalConfig()
         proto_utils.json_to_proto(exec_properties[standard_component_specs.EVAL_CONFIG_KEY], config)
+        model = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
         has_baseline = bool(input_dict.get(standard_component_specs.BASELINE_MODEL_KEY))
 
+        answers = _answers(model, input_dict, exec_properties)
         validation = tfma.load_validation_result(folder)
         failed = {
-            (failure.metric_key.name, _kind(failure))
-            for one_slice in validation.metric_validations_per_slice
-            for failure in one_slice.failures
+            (_slice_name(one.slice_key), _kind(failure))
+            for one in validation.metric_validations_per_slice
+            for failure in one.failures
         }
-        candidate = _slices(folder, tfma.CANDIDATE_KEY if has_baseline else None)
-        baseline = _slices(folder, tfma.BASELINE_KEY)[OVERALL][ACCURACY] if has_baseline else None
-        (threshold,) = [p.threshold for m in config.metrics_specs[0].metrics for p in m.per_slice_thresholds]
-        checks = overall_checks(threshold, candidate[OVERALL][ACCURACY], baseline, failed)
-        verdict = {
-            "blessed": validation.validation_ok,
-            "failures": [describe(check) for check in checks if not check.passed],
-            "checks": [asdict(check) for check in checks],
-            "slices": candidate,
-        }
-        Path(folder, contract.VERDICT_FILE).write_text(json.dumps(verdict, indent=1))
-        log.info("%s: %s", "blessed" if validation.validation_ok else "not blessed", "; ".join(map(describe, checks)))
+        result = tfma.load_eval_result(folder, model_name=tfma.CANDIDATE_KEY if has_baseline else None)
+        candidate = _slices(result)
+        before = _slices(tfma.load_eval_result(folder, model_name=tfma.BASELINE_KEY)) if has_baseline else None
+        blessing = artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY])
+        finite = float(np.isfinite(answers.probabilities).all(axis=1).mean())
+        if finite == 1:
+            _require_same_accuracy(answers.accuracy, candidate[OVERALL][ACCURACY])
+            candidate[OVERALL]["calibration_error"] = calibration_error(answers)
+        else:  # whatever the bounds are: NaN compares as neither good nor bad
+            _withdraw(blessing)
+
+        matrix = _confusion(result, answers.probabilities.shape[1])
+        for name, precision in enumerate(precisions(matrix)):
+            if precision is not None and str(name) in candidate:
+                candidate[str(name)]["precision"] = precision
+        verdict = Verdict(
+            blessed=validation.validation_ok and finite == 1,
+            checks=[
+                *checks(config, candidate, before, failed),
+                Check("finite answers", OVERALL, finite, 1.0, finite == 1),
+            ],
+            metrics={"slices": candidate, "confusion": matrix},
+        )
+        reference_answers.write(answers, Path(folder))
+        verdict.write(Path(blessing.uri, contract.VERDICT_FILE))
+        worst = min((c for c in verdict.checks if c.slice != OVERALL), key=lambda c: c.value, default=None)
+        shown = verdict.failures or [describe(check) for check in (verdict.checks[0], worst) if check]
+        log.info("%s: %s", "blessed" if verdict.blessed else "not blessed", "; ".join(shown))
+
+
+def _answers(model: Any, inputs: dict[str, Any], properties: dict[str, Any]) -> reference_answers.ReferenceAnswers:
+    saved_model = Path(path_utils.serving_model_path(model.uri))
+    (split,) = json.loads(properties[standard_component_specs.EXAMPLE_SPLITS_KEY])
+    examples = inputs[standard_component_specs.EXAMPLES_KEY]
+    files = tf.io.gfile.glob(str(Path(artifact_utils.get_split_uri(examples, split), "*")))
+    took = takes.read_takes(Path(model.uri))
+    return reference_answers.ask(saved_model, files, (took.image_height, took.image_width))
+
+
+def _require_same_accuracy(served: float, evaluated: float) -> None:
+    """TFMA asks another signature than clients do: the two must be one model."""
+    if not abs(served - evaluated) < SAME_ACCURACY:
+        raise RuntimeError(
+            f"{contract.SERVING_DEFAULT} is {served:.6f} accurate, {contract.SERVING_EXAMPLES} {evaluated:.6f}: "
+            "the signatures of the export disagree"
+        )
+
+
+def _withdraw(blessing: Any) -> None:
+    """Make a blessing that TFX's executor has written one of a model that is not blessed."""
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, constants.NOT_BLESSED_VALUE)
+    Path(blessing.uri, constants.BLESSED_FILE_NAME).unlink(missing_ok=True)
+    Path(blessing.uri, constants.NOT_BLESSED_FILE_NAME).touch()
 
 
 def _kind(failure: Any) -> str:
@@ -136,14 +195,29 @@ def _kind(failure: Any) -> str:
     return "value" if failure.metric_threshold.HasField("value_threshold") else "change"
 
 
-def _slices(folder: str, model_name: str | None) -> dict[str, dict[str, float]]:
-    """TFMA's result of one model as {"overall" or "label=3": {metric: value}}."""
-    result = tfma.load_eval_result(folder, model_name=model_name)
+def _slice_name(key: Any) -> str:
+    """TFMA's SliceKey proto as "overall" or the digit."""
+    return ",".join(str(getattr(one, one.WhichOneof("kind"))) for one in key.single_slice_keys) or OVERALL
+
+
+def _slices(result: Any) -> dict[str, dict[str, float]]:
+    """TFMA's result of one model as {"overall" or a digit: {metric: value}}, overall first, digits in order."""
     found = {}
-    for key, outputs in result.slicing_metrics:
-        name = ",".join(f"{feature}={value}" for feature, value in key) or OVERALL
+    for key, outputs in sorted(result.slicing_metrics, key=lambda one: [value for _, value in one[0]]):
+        name = ",".join(str(value) for _, value in key) or OVERALL
         found[name] = {k: float(v["doubleValue"]) for k, v in outputs[""][""].items() if "doubleValue" in v}
-    return dict(sorted(found.items()))
+    return found
+
+
+def _confusion(result: Any, classes: int) -> list[list[int]]:
+    """TFMA's overall confusion matrix as counts [actual][predicted]."""
+    matrix = [[0] * classes for _ in range(classes)]
+    (overall,) = [outputs[""][""] for key, outputs in result.slicing_metrics if not key]
+    for entry in overall[CONFUSION]["multiClassConfusionMatrixAtThresholds"]["matrices"][0]["entries"]:
+        actual, predicted = entry.get("actualClassId", 0), entry.get("predictedClassId", 0)  # JSON leaves 0 out
+        if predicted >= 0:  # -1: no class above the threshold
+            matrix[actual][predicted] = int(entry["numWeightedExamples"])
+    return matrix
 
 
 class GateEvaluator(Evaluator):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import takewhile
 from pathlib import Path
@@ -111,7 +111,7 @@ class IdxExampleGen(FileBasedExampleGen):
     Args:
         files: the four files, all in one folder, which becomes `input_base`.
         settings: split sizes and what the images must look like.
-        content_sha256: of the files; part of the cache key, beside the sizes and times that TFX's driver looks at.
+        hashes: SHA-256 of the files' content; in the cache key, beside the sizes and times that TFX's driver sees.
 
     Outputs:
         examples: Examples with the splits train, eval and test.
@@ -119,7 +119,7 @@ class IdxExampleGen(FileBasedExampleGen):
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
-    def __init__(self, files: IdxFiles, settings: DataSettings, content_sha256: str) -> None:
+    def __init__(self, files: IdxFiles, settings: DataSettings, hashes: Mapping[str, str]) -> None:
         # The driver of TFX fingerprints what these patterns match; the split ranges are ours.
         train, test = _pattern(files.train_images, files.train_labels), _pattern(files.test_images, files.test_labels)
         patterns = {contract.TRAIN_SPLIT: train, contract.EVAL_SPLIT: train, contract.TEST_SPLIT: test}
@@ -128,7 +128,7 @@ class IdxExampleGen(FileBasedExampleGen):
             input_base=str(files.train_images.parent),
             input_config=example_gen_pb2.Input(splits=[Split(name=k, pattern=v) for k, v in patterns.items()]),
             custom_config=_pack(
-                {"files": [path.name for path in files], "settings": asdict(settings), "sha256": content_sha256}
+                {"files": [path.name for path in files], "settings": asdict(settings), "sha256": dict(hashes)}
             ),
         )
 

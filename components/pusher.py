@@ -1,23 +1,58 @@
-"""Pusher: TFX's blessing checks, our way of writing (publish.py)."""
+"""Pusher: TFX's blessing checks, our way of writing (publish.py), and a manifest of where the version comes from."""
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
+import subprocess
 import time
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
 from tfx.components.pusher.component import Pusher
 from tfx.components.pusher.executor import Executor as TfxExecutor
 from tfx.dsl.components.base import executor_spec
 from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils, standard_component_specs
-from tfx.utils import proto_utils
+from tfx.utils import path_utils, proto_utils
 
-from components.publish import publish
+from components import contract, manifest, pins
+from components.gate import OVERALL, Verdict
+from components.manifest import Manifest
+from components.publish import prune, publish
+from components.weights import weights_sha256
 
 log = logging.getLogger(__name__)
+CHECKPOINT_NAME = ("model/", "/.ATTRIBUTES/VARIABLE_VALUE")
+
+
+def saved_weights(saved_model: Path) -> dict[str, npt.NDArray[np.generic]]:
+    """The network's variables in a SavedModel by name: "weights/0" float32 [fan_in, fan_out], "biases/0" [fan_out]."""
+    reader = tf.train.load_checkpoint(str(saved_model / "variables" / "variables"))
+    before, after = CHECKPOINT_NAME
+    return {
+        key.removeprefix(before).removesuffix(after): reader.get_tensor(key)
+        for key in reader.get_variable_to_shape_map()
+        if key.startswith(before) and key.endswith(after)
+    }
+
+
+def git_commit(folder: Path = Path(__file__).parent) -> str | None:
+    """The commit that `folder` is at, "+changes" if files differ from it; None outside of a git checkout."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 class Executor(TfxExecutor):
@@ -31,14 +66,50 @@ class Executor(TfxExecutor):
             return
         destination = pusher_pb2.PushDestination()
         proto_utils.json_to_proto(exec_properties[standard_component_specs.PUSH_DESTINATION_KEY], destination)
-        model = Path(self.GetModelPath(input_dict))
-        version = publish(model, Path(destination.filesystem.base_directory), int(time.time()))
-        shutil.copytree(model, pushed.uri, dirs_exist_ok=True)  # the artifact, as TFX's own Pusher keeps it
+        base = Path(destination.filesystem.base_directory)
+        infra = artifact_utils.get_single_uri(input_dict[standard_component_specs.INFRA_BLESSING_KEY])
+        model = Path(path_utils.stamped_model_path(infra))  # with its warm-up requests, as the InfraValidator served it
+        origin = json.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
+
+        verdicts = [
+            Verdict.read(Path(artifact_utils.get_single_uri(input_dict[key]), contract.VERDICT_FILE))
+            for key in (standard_component_specs.MODEL_BLESSING_KEY, standard_component_specs.INFRA_BLESSING_KEY)
+        ]
+        weights = weights_sha256(saved_weights(model))
+
+        def described(version: int, files: dict[str, str]) -> Manifest:
+            gate, served = verdicts
+            return Manifest(
+                model=contract.MODEL_NAME,
+                version=version,
+                run_id=str(self._context.pipeline_run_id),
+                git_commit=git_commit(),
+                created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+                settings=origin["settings"],
+                data_sha256=origin["data_sha256"],
+                blessed=gate.blessed,
+                infra_blessed=served.blessed,
+                gate=[asdict(check) for check in gate.checks],
+                infra=[asdict(check) for check in served.checks],
+                metrics=gate.metrics["slices"][OVERALL],
+                weights_sha256=weights,
+                files=files,
+            )
+
+        version = publish(model, base, int(time.time()), described)
+        shutil.copytree(version, pushed.uri, dirs_exist_ok=True)  # the artifact, as TFX's own Pusher keeps it
+        pushed.set_string_custom_property(contract.MANIFEST_PROPERTY, manifest.sha256(version / manifest.FILE_NAME))
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=version.name)
         log.info("version %s", version.name)
+        home = base.parent.parent
+        for old in prune(base, origin["keep_versions"], pins.pinned_versions(home)):
+            log.info("version %d removed: push.keep_versions is %d", old, origin["keep_versions"])
 
 
 class AtomicPusher(Pusher):
-    """TFX's Pusher with the executor above; same inputs and outputs."""
+    """TFX's Pusher with the executor above; same inputs and outputs.
+
+    `custom_config` holds {"settings": {section: {key: value}}, "data_sha256": {file: hash}, "keep_versions": n}.
+    """
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)

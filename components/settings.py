@@ -11,6 +11,7 @@ from components.errors import UsageError
 REAL_MNIST: Final = "mnist"
 MAX_WHOLE: Final = 2**31 - 1  # TensorFlow's int32
 MAX_REPEAT: Final = 10_000
+BACKENDS: Final = ("auto", "container", "binary", "embedded")
 OPTIMIZERS: Final = ("adamw", "sgd")
 
 
@@ -96,16 +97,67 @@ class GateSettings:
 
     Attributes:
         min_accuracy: lowest overall accuracy, 0..1.
+        min_class_recall: lowest recall of any class, 0..1: a model may not be blind to one digit.
         max_accuracy_drop: how far overall accuracy may fall below the last blessed model's, 0..1.
     """
 
     min_accuracy: float = 0.97
+    min_class_recall: float = 0.95
     max_accuracy_drop: float = 0.005
 
     def __post_init__(self) -> None:
         for key, value in asdict(self).items():
             if not (math.isfinite(value) and 0 <= value <= 1):
                 raise UsageError(f"gate.{key} is {value}, it must be between 0 and 1")
+
+
+@dataclass(frozen=True)
+class InfraSettings:
+    """What a server with the exported model must hold before the model may be pushed.
+
+    Attributes:
+        requests: single images asked over gRPC, and over REST, for the latency.
+        max_p99_ms: 99th percentile of their latency, in milliseconds.
+        max_load_s: seconds from starting the server until it answers.
+        max_size_bytes: of the SavedModel.
+    """
+
+    requests: int = 200
+    max_p99_ms: float = 250.0
+    max_load_s: float = 60.0
+    max_size_bytes: int = 100_000_000
+
+    def __post_init__(self) -> None:
+        for key in ("requests", "max_size_bytes"):
+            _check_whole(f"infra.{key}", getattr(self, key), 1)
+        for key in ("max_p99_ms", "max_load_s"):
+            if not (math.isfinite(getattr(self, key)) and getattr(self, key) > 0):
+                raise UsageError(f"infra.{key} is {getattr(self, key)}, it must be above 0")
+
+
+@dataclass(frozen=True)
+class ServingSettings:
+    """Which server: "auto" takes a container if an engine answers, else tensorflow_model_server, else embedded."""
+
+    backend: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.backend not in BACKENDS:
+            raise UsageError(f"serving.backend is '{self.backend}', it must be one of {', '.join(BACKENDS)}")
+
+
+@dataclass(frozen=True)
+class PushSettings:
+    """How pushed versions are kept.
+
+    Attributes:
+        keep_versions: the newest so many stay; older ones go, unless a label still uses them.
+    """
+
+    keep_versions: int = 5
+
+    def __post_init__(self) -> None:
+        _check_whole("push.keep_versions", self.keep_versions, 1)
 
 
 def _check_whole(key: str, value: int, least: int, most: int = MAX_WHOLE) -> None:

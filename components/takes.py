@@ -23,10 +23,15 @@ def write_takes(model_uri: Path, takes: Takes) -> None:
     (model_uri / contract.TAKES_FILE).write_text(json.dumps(asdict(takes)))
 
 
+def read_takes(model_uri: Path) -> Takes:
+    """Raises OSError, ValueError or TypeError if the file is gone or not what `write_takes` wrote."""
+    return Takes(**json.loads((model_uri / contract.TAKES_FILE).read_text()))
+
+
 def unfit(model_uri: Path, wanted: Takes) -> str | None:
     """Why a model cannot be the baseline; None if it can."""
     try:
-        takes = Takes(**json.loads((model_uri / contract.TAKES_FILE).read_text()))
+        takes = read_takes(model_uri)
     except (OSError, ValueError, TypeError):
         return "its files are gone or incomplete"
     return None if takes == wanted else f"it takes {takes}, this run has {wanted}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 STARTED = time.monotonic()
 
 import typer  # noqa: E402
+from rich.console import Console  # noqa: E402
 
 from components import command_line  # noqa: E402
 from components.command_line import (  # noqa: E402
@@ -38,7 +39,7 @@ DEFAULT_PACKAGE = Path("build/pipeline.yaml")
 app = command_line.application(
     "Run the MNIST pipeline on TFX and see what happened.\n\n"
     "Exit codes: 0 done, 1 unexpected failure, 2 usage, 3 model not blessed (nothing pushed), "
-    "4 data anomalies (nothing trained), 5 environment or input missing or corrupt."
+    "4 data anomalies (nothing trained), 5 environment or input missing or corrupt, 6 served model fails validation."
 )
 
 
@@ -86,6 +87,35 @@ def run(
     if result.error:
         print(result.error, file=sys.stderr)
     raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def validate(
+    home: HomeOption = DEFAULT_HOME,
+    label: Annotated[str | None, typer.Option(help="The version label to ask, e.g. stable.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove what the home's server serves: blessed, by which run, unchanged, and answering as it was evaluated.
+
+    Checks the version that answers: its manifest and files, its record in MLMD, its weights and signatures, and its
+    answers to the whole test split over gRPC (and to some of it over REST). Exit code 6 names the row that failed.
+    """
+    from pipeline import validate as proof
+    from pipeline.output_capture import captured
+
+    place = Home(home.resolve())
+    with captured(place.logs("validate")):  # TensorFlow's own lines
+        version, rows = proof.validate(place, label)
+    if as_json:
+        say(proof.to_json(version, rows))
+    else:
+        for row in rows:
+            say(f"{'ok' if row.passed else 'FAILED':<7} {row.name:<14} {row.found}")
+    if not rows[-1].passed:
+        print(f"version {version} is not proven: {rows[-1].name}: {rows[-1].found}", file=sys.stderr)
+        raise typer.Exit(proof.FAILED_EXIT_CODE)
+    if not as_json:
+        say(f"version {version} is what was blessed")
 
 
 @app.command()
@@ -215,9 +245,14 @@ def _print_summary(result: Result) -> None:
     parts = {"start-up": result.startup_seconds} | {node["id"]: node["seconds"] for node in result.nodes}
     shares = [f"{name} {part:.1f} ({part / total:.0%})" for name, part in parts.items() if part >= 0.01 * total]
     say(f"seconds {result.seconds:.1f} = {' + '.join(shares)}")
+    states = {node["id"]: node["state"] for node in result.nodes}
+    if result.checks and (states.get("Evaluator") == "ran" or not result.blessed):
+        from components.gate import Check
+        from pipeline.verdict_table import verdict_table
+
+        Console(highlight=False).print(verdict_table([Check(**check) for check in result.checks]))
     if result.metrics:
         say(", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
-    states = {node["id"]: node["state"] for node in result.nodes}
     before = " (by an earlier run)" if states.get("Pusher") == "cached" else ""
     say(result.status + (f": version {result.pushed_version}{before}" if result.pushed_version else ""))
 

@@ -20,7 +20,11 @@ from components.dataset import IdxFiles
 from components.evaluator import GateEvaluator, eval_config
 from components.example_gen import IdxExampleGen
 from components.example_validator import StrictExampleValidator
+<<<<<<< HEAD
 from components.pushed_baseline import PushedBaseline
+=======
+from components.infra_validator import InfraValidator
+>>>>>>> 8633c5d9beeafc55360539c4203b63fe970afde5
 from components.pusher import AtomicPusher
 from components.schema import CuratedSchema, schema_text
 from components.takes import Takes
@@ -29,12 +33,17 @@ from pipeline.home import Home
 from pipeline.settings import Settings
 
 
+<<<<<<< HEAD
 def create_pipeline(settings: Settings, files: IdxFiles, home: Home, *, local: bool = True) -> Pipeline:
     """Args: local: keeps ML Metadata in the home and has a Resolver, which Kubeflow Pipelines cannot run."""
     data = {"data": asdict(settings.data)}
     takes = asdict(Takes(settings.data.image_height, settings.data.image_width, settings.data.classes))
+=======
+def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline:
+    data, data_sha256 = {"data": asdict(settings.data)}, files.hashes()
+>>>>>>> 8633c5d9beeafc55360539c4203b63fe970afde5
 
-    example_gen = IdxExampleGen(files, settings.data, files.sha256()).with_id("ExampleGen")
+    example_gen = IdxExampleGen(files, settings.data, data_sha256).with_id("ExampleGen")
     examples = example_gen.outputs["examples"]
     statistics = StatisticsGen(examples=examples)
     schema = CuratedSchema(text=schema_text(settings.data)).with_id("Schema")
@@ -82,20 +91,35 @@ def create_pipeline(settings: Settings, files: IdxFiles, home: Home, *, local: b
         eval_config=eval_config(settings.gate),
     ).with_id("Evaluator")
 
-    # Infra validation belongs here, between Evaluator and Pusher: its InfraBlessing becomes a second key to push.
+    infra_validator = InfraValidator(
+        model=model,
+        model_blessing=evaluator.outputs["blessing"],
+        evaluation=evaluator.outputs["evaluation"],
+        settings=settings.infra,
+        backend=settings.serving.backend,
+    )
 
     pusher = AtomicPusher(
         model=model,
         model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=infra_validator.outputs["blessing"],
         push_destination=pusher_pb2.PushDestination(
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(home.serving_model))
         ),
+        custom_config={
+            "settings": {name: asdict(getattr(settings, name)) for name in ("data", "train", "gate", "infra")},
+            "data_sha256": data_sha256,
+            "keep_versions": settings.push.keep_versions,
+        },
     ).with_id("Pusher")
 
     return Pipeline(
         pipeline_name=contract.MODEL_NAME,
         pipeline_root=str(home.artifacts),
-        components=[example_gen, statistics, schema, validator, transform, trainer, baseline, evaluator, pusher],
+        components=[
+            *(example_gen, statistics, schema, validator, transform, trainer, baseline),
+            *(evaluator, infra_validator, pusher),
+        ],
         beam_pipeline_args=pipeline_args(settings.beam),
         metadata_connection_config=sqlite_metadata_connection_config(str(home.metadata)) if local else None,
         enable_cache=True,

@@ -15,6 +15,9 @@ from pathlib import Path
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
+from components import manifest
+from components.errors import InputError
+
 log = logging.getLogger(__name__)
 SHOWN = 3  # lines; all are in the log
 LISTINGS = ".listings"  # below the pipeline root: <artifact id>.json
@@ -79,9 +82,14 @@ def remove_unpublished(store: MetadataStore, root: Path) -> None:
 
 
 def pushed_version_is_whole(store: MetadataStore) -> bool:
-    """Whether the last pushed version still has the files of its PushedModel artifact (true if there was none)."""
+    """Whether the last pushed version is still as its manifest says (true if there was none)."""
     pushed = [a for a in store.get_artifacts_by_type("PushedModel") if a.custom_properties["pushed"].int_value == 1]
     if not pushed:
         return True
     last = max(pushed, key=lambda artifact: artifact.id)
-    return listing(Path(last.custom_properties["pushed_destination"].string_value)) == listing(Path(last.uri))
+    try:
+        manifest.verify(Path(last.custom_properties["pushed_destination"].string_value))
+    except InputError as e:
+        log.warning("%s", e)
+        return False
+    return True

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
+<<<<<<< HEAD
+=======
+from tfx.orchestration import metadata
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.types import standard_component_specs as keys
+>>>>>>> 8633c5d9beeafc55360539c4203b63fe970afde5
 
 from components import contract
+from components.contract import MANIFEST_PROPERTY
+from components.errors import InputError
+from components.gate import OVERALL, Check, Verdict
 
 MODEL_RUN, EVALUATION, PUSHED_MODEL = "ModelRun", "ModelEvaluation", "PushedModel"  # names of TFX's types
 
@@ -22,12 +33,16 @@ class Outcome:
     Attributes:
         metrics: test_accuracy and test_cross_entropy (TFMA), train_accuracy and eval_accuracy (Trainer).
         blessed: the Evaluator's verdict; None when it did not run.
-        failures: the bounds of the gate that the model missed, a line each.
+        infra_blessed: the InfraValidator's verdict; None when it had nothing to validate.
+        checks: the Evaluator's, for the table.
+        failures: the bounds that the model missed, a line each.
         pushed_destination: folder of the pushed version; None when nothing was pushed.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
     blessed: bool | None = None
+    infra_blessed: bool | None = None
+    checks: list[Check] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     pushed_destination: str | None = None
 
@@ -52,6 +67,7 @@ def outcome(store: MetadataStore, execution_ids: dict[str, int]) -> Outcome:
     Args:
         execution_ids: by node id; nodes that did not run are simply absent.
     """
+<<<<<<< HEAD
     made = (found for i in execution_ids.values() for found in outputs(store, i).values())
     return outcome_of({found[0].type: found[0] for found in made})
 
@@ -71,9 +87,96 @@ def outcome_of(found: dict[str, mlmd.Artifact]) -> Outcome:
         blessed, failures = verdict["blessed"], verdict["failures"]
     if PUSHED_MODEL in found:
         pushed = found[PUSHED_MODEL].custom_properties
+=======
+    # Evaluator and InfraValidator both call their output "blessing": the artifact's type tells them apart.
+    found = {
+        artifact.type if key == keys.BLESSING_KEY else key: artifact
+        for i in execution_ids.values()
+        for key, (artifact, *_) in outputs(store, i).items()
+    }
+    metrics: dict[str, float] = {}
+    gate = infra = destination = None
+    if keys.MODEL_RUN_KEY in found:
+        history = _read(found[keys.MODEL_RUN_KEY], contract.HISTORY_FILE)
+        metrics |= {name: history[name] for name in ("train_accuracy", "eval_accuracy") if name in history}
+    if "ModelBlessing" in found:
+        gate = Verdict.read(Path(found["ModelBlessing"].uri, contract.VERDICT_FILE))
+        overall = gate.metrics["slices"][OVERALL]
+        metrics["test_accuracy"] = overall["sparse_categorical_accuracy"]
+        metrics["test_cross_entropy"] = overall["sparse_categorical_crossentropy"]
+    if "InfraBlessing" in found and gate and gate.blessed:
+        infra = Verdict.read(Path(found["InfraBlessing"].uri, contract.VERDICT_FILE))
+    if keys.PUSHED_MODEL_KEY in found:
+        pushed = found[keys.PUSHED_MODEL_KEY].custom_properties
+>>>>>>> 8633c5d9beeafc55360539c4203b63fe970afde5
         if pushed["pushed"].int_value == 1:
             destination = pushed["pushed_destination"].string_value
-    return Outcome(metrics, blessed, failures, destination)
+    return Outcome(
+        metrics=metrics,
+        blessed=gate.blessed if gate else None,
+        infra_blessed=infra.blessed if infra else None,
+        checks=list(gate.checks) if gate else [],
+        failures=[line for verdict in (gate, infra) if verdict for line in verdict.failures],
+        pushed_destination=destination,
+    )
+
+
+@dataclass(frozen=True)
+class PushedVersion:
+    """What MLMD knows about a pushed version.
+
+    Attributes:
+        model_id, evaluation_id, evaluation_uri: the artifacts behind it.
+        blessed, infra_blessed: the verdicts of the blessings that let it through.
+        manifest_sha256: of its manifest, as it was pushed.
+    """
+
+    model_id: int
+    evaluation_id: int
+    evaluation_uri: str
+    blessed: bool
+    infra_blessed: bool
+    manifest_sha256: str
+
+
+@contextmanager
+def opened(database: Path) -> Iterator[MetadataStore]:
+    """The MLMD store of a home. Raises InputError if there is none."""
+    if not database.is_file():
+        raise InputError(f"{database}: no such file, so nothing is known about what was pushed")
+    with metadata.Metadata(sqlite_metadata_connection_config(str(database))) as handle:
+        yield handle.store
+
+
+def pushed_version(store: MetadataStore, version: int) -> PushedVersion | None:
+    """Where a pushed version came from; None if no run recorded it."""
+    pushed = [
+        artifact
+        for artifact in store.get_artifacts_by_type("PushedModel")
+        if artifact.custom_properties["pushed_version"].string_value == str(version)
+    ]
+    if not pushed:
+        return None
+    last = max(pushed, key=lambda artifact: artifact.id)
+    given = _neighbours(store, store.get_events_by_artifact_ids([last.id]), _OUTPUT_EVENTS, mlmd.Event.INPUT)
+    blessing, infra = given[keys.MODEL_BLESSING_KEY], given[keys.INFRA_BLESSING_KEY]
+    made_with = _neighbours(store, store.get_events_by_artifact_ids([blessing.id]), _OUTPUT_EVENTS, *_OUTPUT_EVENTS)
+    return PushedVersion(
+        model_id=given[keys.MODEL_KEY].id,
+        evaluation_id=made_with[keys.EVALUATION_KEY].id,
+        evaluation_uri=made_with[keys.EVALUATION_KEY].uri,
+        blessed=blessing.custom_properties["blessed"].int_value == 1,
+        infra_blessed=infra.custom_properties["blessed"].int_value == 1,
+        manifest_sha256=last.custom_properties[MANIFEST_PROPERTY].string_value,
+    )
+
+
+def _neighbours(store: MetadataStore, events: Any, by: Any, *wanted: Any) -> dict[str, mlmd.Artifact]:
+    """Artifacts by key that the latest execution behind `events` of the kinds `by` has in events of kind `wanted`."""
+    execution = max(event.execution_id for event in events if event.type in by)
+    found = [event for event in store.get_events_by_execution_ids([execution]) if event.type in wanted]
+    artifacts = {a.id: a for a in store.get_artifacts_by_id([event.artifact_id for event in found])}
+    return {event.path.steps[0].key: artifacts[event.artifact_id] for event in found}
 
 
 def earlier_answers(store: MetadataStore, node_context: str, execution_id: int) -> set[frozenset[int]]:

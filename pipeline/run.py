@@ -41,6 +41,7 @@ class Result:
     blessed: bool | None = None
     infra_blessed: bool | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    checks: list[dict[str, Any]] = field(default_factory=list)
     nodes: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     startup_seconds: float = 0.0
@@ -163,7 +164,8 @@ def _run(
     with metadata.Metadata(pipeline.metadata_connection_config) as handle:
         outcome = lineage.outcome(handle.store, runner.execution_ids)
     result.metrics = {name: round(value, 6) for name, value in outcome.metrics.items()}
-    result.blessed = outcome.blessed
+    result.blessed, result.infra_blessed = outcome.blessed, outcome.infra_blessed
+    result.checks = [asdict(check) for check in outcome.checks]
     if result.error is None:
         result.status = "pushed" if outcome.pushed_destination else "not_blessed"
         result.exit_code = EXIT_CODES[result.status]

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import InputError, UsageError
-from components.settings import DataSettings, GateSettings, TrainSettings
+from components.settings import (
+    DataSettings,
+    GateSettings,
+    InfraSettings,
+    PushSettings,
+    ServingSettings,
+    TrainSettings,
+)
 from pipeline.beam import BeamSettings
 from pipeline.kubeflow.settings import KubeflowSettings
 
@@ -24,6 +31,9 @@ class Settings:
     data: DataSettings = field(default_factory=DataSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     gate: GateSettings = field(default_factory=GateSettings)
+    infra: InfraSettings = field(default_factory=InfraSettings)
+    serving: ServingSettings = field(default_factory=ServingSettings)
+    push: PushSettings = field(default_factory=PushSettings)
     beam: BeamSettings = field(default_factory=BeamSettings)
     kubeflow: KubeflowSettings = field(default_factory=KubeflowSettings)
 

@@ -12,11 +12,13 @@ import typer
 
 from components import command_line
 from components.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
+from serving import release_commands
 
 app = command_line.application(
     "Serve the pushed model and ask it.\n\n"
-    "Exit codes: 0 done, 1 unexpected failure, 2 usage, 5 nothing pushed, no server, a port in use, "
-    "6 gRPC and REST disagree."
+    "Exit codes: 0 done, 1 unexpected failure, 2 usage, 3 the canary should be rolled back (canary --shadow), "
+    "5 nothing pushed, a version not proven or that does not load, no server, a port in use, "
+    "6 gRPC and REST disagree (query)."
 )
 
 BackendOption = Annotated[
@@ -43,15 +45,19 @@ def up(
     grpc_port: GrpcPort = 8500,
     rest_port: RestPort = 8501,
     foreground: Annotated[bool, typer.Option(help="Stay with the server instead of leaving it behind.")] = False,
+    with_parent: Annotated[bool, typer.Option(help="With --foreground: end when the calling process ends.")] = False,
+    unproven: Annotated[bool, typer.Option(help="Serve a version even if its manifest does not vouch for it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Start a server on the pushed model and wait until it answers."""
     from serving import backends, server
 
-    setup = backends.Setup(home.resolve(), grpc_port, rest_port)
+    setup = backends.Setup(home.resolve(), grpc_port, rest_port, unproven)
     if foreground:
-        choice = server.prepare(setup, backend)
+        choice = server.become(setup, backend)
         say(f"serving with the {choice.name} backend ({choice.why})")
+        if with_parent:
+            server.end_with_parent()
         words = backends.command(choice, setup)
         os.execvpe(words[0], words, backends.environment(choice))
     running, new = server.start(setup, backend)
@@ -81,18 +87,23 @@ def down(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
 def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show the server of a home and the versions it has loaded."""
     from components.errors import InputError
+    from components.pins import read_release
     from serving import server
 
     running = server.find(home.resolve())
     if running is None:
         raise InputError(f"{home.resolve()}: no server is running", "Start one: make serve")
     states = server.version_states(running.rest_port)
+    release = read_release(home.resolve())
     if as_json:
-        say(json.dumps({**asdict(running), "versions": states}))
+        say(json.dumps({**asdict(running), "versions": states, "labels": release.labels, "pending": release.pending}))
         return
     say(f"{running.backend} backend, process {running.pid}, log {running.log_file}")
     say(f"gRPC 127.0.0.1:{running.grpc_port}, REST 127.0.0.1:{running.rest_port}")
     say(f"versions: {_described(states)}")
+    say(f"labels: {', '.join(f'{label} {number}' for label, number in release.labels.items()) or 'none'}")
+    if release.pending:
+        say("under way, or killed: {action} {version} (run it again to finish)".format(**release.pending))
 
 
 @app.command()
@@ -105,8 +116,11 @@ def query(
     data: Annotated[Path | None, typer.Option(help="Folder of IDX files, if not the home's MNIST.")] = None,
     invert: Annotated[bool, typer.Option(help="The files show dark ink on bright paper.")] = False,
     rest: Annotated[bool, typer.Option("--rest", help="Ask the same over REST and compare.")] = False,
-    version: Annotated[int | None, typer.Option(help="The version to ask; else the newest.")] = None,
-    label: Annotated[str | None, typer.Option(help="The version label to ask, e.g. stable.")] = None,
+    version: Annotated[int | None, typer.Option(help="The version to ask.")] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(help="Default: stable, once a version was promoted."),
+    ] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Of a server that this home did not start.")] = None,
     rest_port: Annotated[int | None, typer.Option(help="Of a server that this home did not start.")] = None,
     as_json: JsonOption = False,
@@ -115,10 +129,13 @@ def query(
 
     Example: python -m serving query --rest --count 100    python -m serving query seven.png --invert
     """
+    from components.pins import read_release
     from serving import server
     from serving.query import query as ask
 
     running = server.find(home.resolve())
+    if running is not None and (version, label, grpc_port, rest_port) == (None,) * 4:
+        label = next(iter(read_release(home.resolve()).labels), None)
     grpc_at = grpc_port or (running.grpc_port if running else 8500)
     rest_at = rest_port or (running.rest_port if running else 8501)
     code = ask(
@@ -138,9 +155,76 @@ def query(
     raise typer.Exit(code)
 
 
+@app.command()
+def signatures(
+    home: HomeOption = DEFAULT_HOME,
+    version: Annotated[int | None, typer.Option(help="The version to ask; else the newest.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the served model takes and answers."""
+    from components import contract
+    from components.errors import InputError
+    from serving import server
+    from serving.client import connect
+    from serving.protos import serving_pb2 as pb
+
+    running = server.find(home.resolve())
+    if running is None:
+        raise InputError(f"{home.resolve()}: no server is running", "Start one: make serve")
+    with connect(f"127.0.0.1:{running.grpc_port}") as client:
+        metadata = client.metadata(contract.MODEL_NAME, version)
+    found = {
+        name: {
+            way: {
+                alias: {
+                    "dtype": pb.DataType.Name(info.dtype),
+                    "shape": None if info.tensor_shape.unknown_rank else [dim.size for dim in info.tensor_shape.dim],
+                }
+                for alias, info in sorted(getattr(definition, way).items())
+            }
+            for way in ("inputs", "outputs")
+        }
+        for name, definition in sorted(metadata.signatures.items())
+    }
+    if as_json:
+        say(json.dumps({"version": metadata.version, "signatures": found}))
+        return
+    say(f"version {metadata.version}")
+    for name, ways in found.items():
+        shown = {
+            way: ", ".join(f"{a} {i['dtype']} {i['shape']}" for a, i in infos.items()) for way, infos in ways.items()
+        }
+        say(f"{name}: {shown['inputs']} -> {shown['outputs']}")
+
+
+@app.command()
+def replay(
+    images: Annotated[Path, typer.Argument(help="A .npy file, uint8 [n, height, width].")],
+    output: Annotated[Path, typer.Option(help="Where the answers go: an .npz file.")],
+    singles: Annotated[int, typer.Option(min=1, help="How many of the images to ask about one by one.")] = 200,
+    label: Annotated[str | None, typer.Option(help="The version label to ask, e.g. stable.")] = None,
+    grpc_port: GrpcPort = 8500,
+    rest_port: RestPort = 8501,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a server about many images and keep its answers, to compare them with others."""
+    from serving.replay import replay as ask_all
+
+    addresses = f"127.0.0.1:{grpc_port}", f"http://127.0.0.1:{rest_port}"
+    report = ask_all(images, output, *addresses, singles, label)
+    if as_json:
+        say(json.dumps(report))
+        return
+    say(f"version {report['version']} answered about {report['images']} images; answers in {output}")
+    for transport in ("grpc", "rest"):
+        say("{0}: {requests} single requests, p50 {p50_ms} ms, p99 {p99_ms} ms".format(transport, **report[transport]))
+
+
 def _described(states: list[dict[str, object]]) -> str:
     return ", ".join(f"{state['version']} {state['state']}" for state in states) or "none answers"
 
+
+release_commands.add_to(app)
 
 if __name__ == "__main__":
     command_line.run(app)

@@ -36,11 +36,13 @@ class Setup:
     Attributes:
         home: its `serving_model` holds the versions; `serving` gets the config file and state.
         grpc_port, rest_port: on loopback.
+        unproven: serve a version even if its manifest does not vouch for it.
     """
 
     home: Path
     grpc_port: int = 8500
     rest_port: int = 8501
+    unproven: bool = False
 
     @property
     def models(self) -> Path:
@@ -105,6 +107,10 @@ def server_flags(models_config: Path, monitoring_config: Path, grpc_port: int, r
         f"--model_config_file={models_config}",
         f"--monitoring_config_file={monitoring_config}",
         "--allow_version_labels_for_unavailable_models=true",  # labels at start-up fail otherwise
+        # A version appears whole, so one that does not load will not; and while the server tries again (by default for
+        # five minutes) it loads nothing else, so nobody could roll back.
+        "--max_num_load_retries=1",
+        "--load_retry_interval_micros=1000000",
         "--enable_grpc_healthcheck_service=true",
     ]
 
@@ -121,19 +127,10 @@ def container_command(engine: str, setup: Setup) -> list[str]:
     ]
 
 
-def models_config(choice: Choice, setup: Setup) -> str:
-    """The model config in text format: one model, its two latest versions."""
-    base = MODELS_IN_CONTAINER if choice.name == "container" else str(setup.models)
-    return (
-        "model_config_list {\n"
-        "  config {\n"
-        f'    name: "{contract.MODEL_NAME}"\n'
-        f'    base_path: "{base}/{contract.MODEL_NAME}"\n'
-        '    model_platform: "tensorflow"\n'
-        "    model_version_policy { latest { num_versions: 2 } }\n"
-        "  }\n"
-        "}\n"
-    )
+def base_path(backend: str, setup: Setup) -> str:
+    """The folder of the model's versions, as the server of a backend sees it."""
+    base = MODELS_IN_CONTAINER if backend == "container" else str(setup.models)
+    return f"{base}/{contract.MODEL_NAME}"
 
 
 def environment(choice: Choice) -> dict[str, str]:

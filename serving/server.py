@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,15 +21,19 @@ from typing import Any, Final
 
 import psutil
 
-from components import contract
+from components import contract, manifest
 from components.errors import InputError
-from serving import backends
+from components.pins import pushed_versions, read_release, version_folder
+from serving import backends, model_config
 from serving.backends import Choice, Setup
+from serving.files import write_durably
+from serving.proof import refuse_missing
 
 START_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 15.0
 POLL_S: Final = 0.1
 STATE_FILE: Final = "server.json"
+PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -68,12 +75,12 @@ def find(home: Path) -> Running | None:
 def start(setup: Setup, preferred: str) -> tuple[Running, bool]:
     """Start the server of a home, unless it runs already; return it and whether it is new.
 
-    Waits until a version is AVAILABLE.
+    Waits until a version is AVAILABLE, or those with a label.
 
     Raises:
         InputError: nothing was pushed, a port is taken, or the server did not come up (its last log lines are told).
     """
-    with _locked(setup.folder):
+    with locked(setup.folder):
         if running := find(setup.home):
             return running, False
         choice = prepare(setup, preferred)
@@ -90,20 +97,39 @@ def start(setup: Setup, preferred: str) -> tuple[Running, bool]:
         created = psutil.Process(process.pid).create_time()
         ports = setup.grpc_port, setup.rest_port
         running = Running(process.pid, created, choice.name, choice.why, *ports, str(setup.log_file))
-        _write(setup.folder / STATE_FILE, json.dumps(asdict(running)))
+        write_durably(setup.folder / STATE_FILE, json.dumps(asdict(running)))
         try:
-            _wait(process, setup)
+            _wait(process, setup, {*read_release(setup.home).labels.values()})
         except BaseException:
             stop(setup.home)
             raise
         return running, True
 
 
+def become(setup: Setup, preferred: str) -> Choice:
+    """Make ready for this process to turn into the server, and note it as the home's. Raises InputError."""
+    with locked(setup.folder):
+        if running := find(setup.home):
+            raise InputError(f"process {running.pid} serves this home already", "Stop it first: make stop")
+        choice = prepare(setup, preferred)
+        created = psutil.Process().create_time()
+        ports = setup.grpc_port, setup.rest_port
+        running = Running(os.getpid(), created, choice.name, choice.why, *ports, "its terminal")
+        write_durably(setup.folder / STATE_FILE, json.dumps(asdict(running)))
+        return choice
+
+
 def prepare(setup: Setup, preferred: str) -> Choice:
     """Choose the backend, check what it needs, write its config file. Raises InputError."""
-    base = setup.models / contract.MODEL_NAME
-    if not base.is_dir() or not any(child.name.isdecimal() for child in base.iterdir()):
+    if not pushed_versions(setup.home):
+        base = setup.models / contract.MODEL_NAME
         raise InputError(f"{base}: no version has been pushed", "Run the pipeline first: make pipeline")
+    release = read_release(setup.home)
+    needed = {*release.labels.values()} or {pushed_versions(setup.home)[-1]}
+    for version in needed:
+        refuse_missing(setup.home, version)  # a server would wait for it for ever
+        if not setup.unproven:
+            manifest.verify(version_folder(setup.home, version))
     for port in (setup.grpc_port, setup.rest_port):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -117,8 +143,19 @@ def prepare(setup: Setup, preferred: str) -> Choice:
                 ) from e
     choice = backends.choose(preferred)
     setup.folder.mkdir(parents=True, exist_ok=True)
-    _write(setup.config_file, backends.models_config(choice, setup))
+    base_path = backends.base_path(choice.name, setup)
+    write_durably(setup.config_file, model_config.of_release(setup.home, base_path, release))
     return choice
+
+
+def end_with_parent() -> None:
+    """Have the kernel send SIGTERM when the process that started this one ends, however it ends (Linux only)."""
+    if sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended in between
+        raise SystemExit(0)
 
 
 def stop(home: Path) -> Running | None:
@@ -156,11 +193,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait(process: subprocess.Popen[bytes], setup: Setup) -> None:
+def _wait(process: subprocess.Popen[bytes], setup: Setup, labelled: set[int]) -> None:
+    """Wait until all versions with a label answer, or without labels any version does. Raises InputError."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
-        if any(state["state"] == "AVAILABLE" for state in version_states(setup.rest_port)):
+        states = {int(state["version"]): state for state in version_states(setup.rest_port)}
+        available = {number for number, state in states.items() if state["state"] == "AVAILABLE"}
+        if available and labelled <= available:
             return
+        for number in states.keys() & labelled:
+            if states[number]["status"]["error_code"] != "OK":
+                words = states[number]["status"]["error_message"]
+                raise InputError(f"version {number} does not load: {words}", "Go back: python -m serving rollback")
         if process.poll() is not None:
             break
         time.sleep(POLL_S)
@@ -170,20 +214,22 @@ def _wait(process: subprocess.Popen[bytes], setup: Setup) -> None:
     raise InputError(f"the server {ended}; its last lines:\n{last.rstrip()}", f"Log: {setup.log_file}")
 
 
-def _write(path: Path, content: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(content)
-    temporary.replace(path)
-
-
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Two `up` at once: the second waits, then finds the server of the first."""
+def locked(folder: Path) -> Iterator[None]:
+    """One at a time starts a server or changes what is served; the next one waits, then sees what the first has done.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "w")  # noqa: SIM115  # held until the block ends
     except OSError as e:
         raise InputError(f"{folder}: cannot be written ({e.strerror})", "Name another home: --home DIR") from e
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another command on this home", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield

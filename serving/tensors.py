@@ -66,12 +66,19 @@ def to_proto(values: Any, *, content: bool = False) -> pb.TensorProto:
     Raises:
         TensorError: the dtype has no TensorProto form.
     """
-    array = np.asarray(values)
+    proto = pb.TensorProto()
+    fill_proto(proto, np.asarray(values), content=content)
+    return proto
+
+
+def fill_proto(proto: pb.TensorProto, array: Array, *, content: bool = False) -> None:
+    """As `to_proto`, into an empty message that is there already."""
     data_type = data_type_of(array)
-    proto = pb.TensorProto(dtype=data_type)  # type: ignore[arg-type]
-    proto.tensor_shape.SetInParent()  # a scalar has a shape, too: the empty one
+    proto.dtype = data_type  # type: ignore[assignment]
+    shape = proto.tensor_shape
+    shape.SetInParent()  # a scalar has a shape, too: the empty one
     for size in array.shape:
-        proto.tensor_shape.dim.add(size=size)
+        shape.dim.add(size=size)
     if data_type == pb.DT_STRING:
         proto.string_val.extend(v.encode() if isinstance(v, str) else bytes(v) for v in array.ravel().tolist())
     elif content:
@@ -83,7 +90,6 @@ def to_proto(values: Any, *, content: bool = False) -> pb.TensorProto:
         elif array.dtype.kind == "c":
             flat = flat.view(np.float32 if data_type == pb.DT_COMPLEX64 else np.float64)  # real, imaginary, real, ...
         getattr(proto, _TYPES[data_type][1]).extend(flat.tolist())
-    return proto
 
 
 def from_proto(proto: pb.TensorProto) -> Array:

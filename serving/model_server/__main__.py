@@ -11,13 +11,14 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 import grpc
 import uvicorn
+import uvloop
 from google.protobuf import text_format
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
@@ -32,11 +33,14 @@ from serving.model_server.metrics import Metrics
 from serving.model_server.rest_layer import RestLayer
 from serving.model_server.servable import Servable
 from serving.model_server.service import Service
+from serving.model_server.workers import Workers
 from serving.protos import serving_pb2 as pb
 
 log = logging.getLogger("model_server")
 EXIT_FAILED: Final = 255  # as tensorflow_model_server
-DRAIN_S: Final = 7.0  # for requests in flight at SIGTERM; orchestrators kill after 10 s or more
+LAME_DUCK_S: Final = 2.0  # after SIGTERM, while requests that were sent before it still arrive
+QUIET_S: Final = 0.2  # without any request: none is on its way
+DRAIN_S: Final = 6.5  # then, for requests in flight; orchestrators kill after 10 s or more
 
 
 def session_config(flags: Flags) -> bytes:
@@ -73,8 +77,9 @@ class Server:
         )
         self.manager = Manager(self._load, policy)
         self.service = Service(self.manager, self.metrics, flags.enable_serialization_as_tensor_content)
+        self.health: health.aio.HealthServicer | None = None
         self.stuck = False  # a request is still running, long after its client has been told
-        self.pool = ThreadPoolExecutor(max_workers=4 * (os.cpu_count() or 1), thread_name_prefix="request")
+        self.workers = Workers(limit=4 * (os.cpu_count() or 1))
 
     def _load(self, name: str, version: int, folder: Path) -> Servable:
         servable = Servable(name, version, folder, self.flags.saved_model_tags.split(","), session_config(self.flags))
@@ -111,12 +116,24 @@ class Server:
         print("serving: draining", file=sys.stderr, flush=True)
         reloading.cancel()
         self.manager.stop_watching()
+        await self._lame_duck()
         if rest_server is not None and rest_task is not None:
             rest_server.should_exit = True
             await asyncio.gather(grpc_server.stop(DRAIN_S), rest_task)
         else:
             await grpc_server.stop(DRAIN_S)
         self.stuck = not await asyncio.to_thread(self.manager.stop, timeout_s=0.5)
+
+    async def _lame_duck(self) -> None:
+        """Go on for a moment: stopping gRPC refuses requests that have arrived and wait to be looked at."""
+        if self.health is not None:
+            await self.health.enter_graceful_shutdown()  # NOT_SERVING: send no more
+        end = time.monotonic() + LAME_DUCK_S
+        quiet_since = time.monotonic()
+        while time.monotonic() < end and time.monotonic() - quiet_since < QUIET_S:
+            await asyncio.sleep(0.01)
+            if self.workers.busy():
+                quiet_since = time.monotonic()
 
     def _wait_for_models(self, stop: asyncio.Event) -> None:
         while not self.manager.wait(timeout_s=0.2):
@@ -127,12 +144,12 @@ class Server:
         # Without this option a second server could bind the same port, and requests would go to either.
         options = [*SIZE_OPTIONS, ("grpc.so_reuseport", 0), *channel_options(self.flags.grpc_channel_arguments)]
         server = grpc.aio.server(options=options)
-        GrpcLayer(self.service, self.pool).add_to(server)
+        GrpcLayer(self.service, self.workers).add_to(server)
         if self.flags.enable_grpc_healthcheck_service:
-            servicer = health.aio.HealthServicer()
-            health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+            self.health = health.aio.HealthServicer()
+            health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
             for name in ("", "ModelService", "PredictionService"):
-                await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+                await self.health.set(name, health_pb2.HealthCheckResponse.SERVING)
         addresses = [f"{self.flags.bind_address}:{self.flags.port}"] if self.flags.port else []
         if self.flags.grpc_socket_path:
             addresses.append(f"unix:{self.flags.grpc_socket_path}")
@@ -150,7 +167,7 @@ class Server:
             return None, None
         path = _metrics_path(self.flags.monitoring_config_file)
         layer = RestLayer(
-            self.service, self.pool, self.flags.rest_api_timeout_in_ms, self.flags.rest_api_enable_cors_support, path
+            self.service, self.workers, self.flags.rest_api_timeout_in_ms, self.flags.rest_api_enable_cors_support, path
         )
         config = uvicorn.Config(
             layer.app,
@@ -236,7 +253,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         server = Server(flags)
-        asyncio.run(server.run())
+        uvloop.run(server.run())
     except (ServingError, OSError, FlagError, ImportError) as e:
         code = f"{e.code.name}: " if isinstance(e, ServingError) else ""
         print(f"Failed to start server. Error: {code}{e}", flush=True)

@@ -11,8 +11,8 @@ import importlib.util
 import math
 import os
 from collections.abc import Sequence
-from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_uint8, c_void_p
-from functools import cache
+from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from functools import cache, lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
@@ -196,12 +196,12 @@ class Session:
             TensorFlowError: with the kernel's code and text.
         """
         tf = library()
-        inputs = (_Output * len(feeds))(*(_Output(*endpoint) for endpoint, _ in feeds))
-        outputs = (_Output * len(fetches))(*(_Output(*endpoint) for endpoint in fetches))
-        given = (c_void_p * len(feeds))()
-        answers = (c_void_p * len(fetches))()
-        encoded = _run_options(timeout_ms) if timeout_ms else b""
-        options = tf.TF_NewBufferFromString(encoded, len(encoded)) if encoded else None
+        inputs, outputs = _outputs(tuple(endpoint for endpoint, _ in feeds)), _outputs(tuple(fetches))
+        given, answers = (c_void_p * len(feeds))(), (c_void_p * len(fetches))()
+        options = None
+        if timeout_ms:
+            encoded = _run_options(timeout_ms)
+            options = tf.TF_NewBufferFromString(encoded, len(encoded))
         try:
             for i, (_, array) in enumerate(feeds):
                 given[i] = _new_tensor(tf, array)
@@ -211,14 +211,16 @@ class Session:
                     status.pointer,
                 )  # fmt: skip
                 status.check()
-            return [_to_array(tf, int(tensor or 0)) for tensor in answers]
+            return [_to_array(tf, tensor) for tensor in answers if tensor is not None]
         finally:
             if options is not None:
                 tf.TF_DeleteBuffer(options)
             for tensor, (_, array) in zip(given, feeds, strict=True):
-                if tensor and data_type_of(array) == pb.DT_STRING:
-                    _free_strings(tf, tensor, array.size)
-            for tensor in (*given, *answers):
+                if tensor:
+                    if array.dtype.kind in "OSU":
+                        _free_strings(tf, tensor, array.size)
+                    tf.TF_DeleteTensor(tensor)
+            for tensor in answers:
                 if tensor:
                     tf.TF_DeleteTensor(tensor)
 
@@ -231,6 +233,12 @@ class Session:
             tf.TF_CloseSession(session, status.pointer)
             tf.TF_DeleteSession(session, status.pointer)
         tf.TF_DeleteGraph(self._graph)
+
+
+@lru_cache(maxsize=256)
+def _outputs(endpoints: tuple[tuple[int, int], ...]) -> Any:
+    """The C array of these endpoints; TensorFlow only reads it, so requests may share it."""
+    return (_Output * len(endpoints))(*(_Output(*endpoint) for endpoint in endpoints))
 
 
 def _run_options(timeout_ms: int) -> bytes:
@@ -247,9 +255,9 @@ def _new_tensor(tf: Any, array: Array) -> int:
     dims = (c_int64 * array.ndim)(*array.shape)
     if data_type != pb.DT_STRING:
         array = np.ascontiguousarray(array)
-        tensor = tf.TF_AllocateTensor(data_type, dims, len(dims), array.nbytes)
+        tensor: int = tf.TF_AllocateTensor(data_type, dims, len(dims), array.nbytes)
         ctypes.memmove(tf.TF_TensorData(tensor), array.ctypes.data, array.nbytes)
-        return int(tensor)
+        return tensor
     tensor = tf.TF_AllocateTensor(data_type, dims, len(dims), array.size * _STRING_BYTES)
     place = tf.TF_TensorData(tensor)
     for value in array.ravel().tolist():
@@ -278,5 +286,5 @@ def _to_array(tf: Any, tensor: int) -> Array:
             values[i] = ctypes.string_at(tf.TF_StringGetDataPointer(place), tf.TF_StringGetSize(place))
         return values.reshape(shape)
     size_bytes = tf.TF_TensorByteSize(tensor)
-    content = (c_uint8 * size_bytes).from_address(data) if size_bytes else b""
-    return np.frombuffer(content, numpy_dtype(data_type)).reshape(shape).copy()
+    content = ctypes.string_at(data, size_bytes) if size_bytes else b""  # a copy: the tensor is about to go
+    return np.frombuffer(content, numpy_dtype(data_type)).reshape(shape)

@@ -14,7 +14,7 @@ import numpy as np
 from serving.model_server.errors import Code, ServingError, invalid
 from serving.model_server.servable import Endpoint, Servable, Signature, no_such_signature
 from serving.protos import serving_pb2 as pb
-from serving.tensors import Array, TensorError, from_proto, to_proto
+from serving.tensors import Array, TensorError, fill_proto, from_proto
 
 CLASSIFY_METHOD: Final = "tensorflow/serving/classify"
 REGRESS_METHOD: Final = "tensorflow/serving/regress"
@@ -37,7 +37,7 @@ def predict(
             raise invalid(f"tensor parsing error: {alias}") from None
     response = pb.PredictResponse()
     for alias, array in servable.predict(signature, inputs, list(request.output_filter), timeout_ms).items():
-        response.outputs[alias].CopyFrom(to_proto(array, content=as_content))
+        fill_proto(response.outputs[alias], array, content=as_content)
     fill_spec(response.model_spec, servable, signature.name)
     return response
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -13,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 
 from serving.model_server.errors import Code, ServingError, shortened
 from serving.model_server.service import Service
+from serving.model_server.workers import Workers
 from serving.protos import serving_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -26,10 +26,10 @@ Call = Callable[[Any, int], Message]
 
 
 class GrpcLayer:
-    """Answers RPCs by calling the service in a thread pool, so that a slow model never stops the event loop."""
+    """Answers RPCs by calling the service in worker threads, so that a slow model never stops the event loop."""
 
-    def __init__(self, service: Service, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
+    def __init__(self, service: Service, workers: Workers) -> None:
+        self._workers = workers
         self._services: dict[str, dict[str, tuple[type[Message], Call]]] = {
             "tensorflow.serving.PredictionService": {
                 "Predict": (pb.PredictRequest, lambda r, t: service.predict(r, t, ENTRYPOINT)),
@@ -58,7 +58,7 @@ class GrpcLayer:
             timeout_ms = max(1, int(remaining_s * 1000)) if remaining_s is not None else 0
             try:
                 request = request_type.FromString(content)
-                return await asyncio.get_running_loop().run_in_executor(self._pool, call, request, timeout_ms)
+                return await self._workers.run(partial(call, request, timeout_ms))
             except ServingError as e:
                 code, message = e.code, e.message
             except DecodeError as e:

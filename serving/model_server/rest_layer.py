@@ -10,7 +10,6 @@ import re
 import time
 import zlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 from urllib.parse import unquote
@@ -23,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from serving.model_server import data_plane, rest_json
 from serving.model_server.errors import Code, ServingError, invalid
 from serving.model_server.service import Service
+from serving.model_server.workers import Workers
 from serving.protos import serving_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -50,16 +50,16 @@ class RestLayer:
     """The ASGI application.
 
     Args:
-        pool: threads that run the service's blocking calls.
+        workers: threads that run the service's blocking calls.
         timeout_ms: for a request, its body included.
         cors: add CORS headers to every answer.
         metrics_path: where Prometheus may scrape; None leaves that out.
     """
 
     def __init__(
-        self, service: Service, pool: ThreadPoolExecutor, timeout_ms: int, cors: bool, metrics_path: str | None
+        self, service: Service, workers: Workers, timeout_ms: int, cors: bool, metrics_path: str | None
     ) -> None:
-        self._service, self._pool, self._timeout_ms = service, pool, timeout_ms
+        self._service, self._workers, self._timeout_ms = service, workers, timeout_ms
         self._headers = CORS_HEADERS if cors else {}
         self._metrics_path = metrics_path
 
@@ -81,9 +81,7 @@ class RestLayer:
         try:
             body = await asyncio.wait_for(_body(request), self._timeout_ms / 1000)
             call = self._call(request.method, path, body)
-            document = await asyncio.wait_for(
-                asyncio.get_running_loop().run_in_executor(self._pool, call), self._timeout_ms / 1000
-            )
+            document = await asyncio.wait_for(self._workers.run(call), self._timeout_ms / 1000)
         except ServingError as e:
             return self._error(e.code, e.message)
         except TimeoutError:

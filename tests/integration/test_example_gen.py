@@ -46,7 +46,7 @@ def test_eval_is_the_end_of_the_training_file_and_train_repeats() -> None:
 @pytest.mark.parametrize("repeat", [1, 2])
 def test_the_executor_writes_each_image_into_its_split(data: Path, tmp_path: Path, repeat: int) -> None:
     settings = DataSettings(eval_examples=200, repeat=repeat)
-    component = IdxExampleGen(dataset.locate(data), settings, content_sha256="0")
+    component = IdxExampleGen(dataset.locate(data), settings, hashes={})
     properties = {
         name: proto_utils.proto_to_json(value) if hasattr(value, "DESCRIPTOR") else value
         for name, value in component.exec_properties.items()

@@ -1,0 +1,77 @@
+"""Verdicts: what was measured, the bound it had to hold, and whether it did. No heavy import."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+OVERALL: Final = "overall"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One bound and whether the model holds it.
+
+    Attributes:
+        metric, slice: what was measured, e.g. recall of "3", or accuracy "overall".
+        value: measured on the candidate.
+        bound: lowest passing value, or the highest if `at_most`.
+        baseline: the same metric of the last blessed model; None if it was not compared.
+        passed: the verdict.
+    """
+
+    metric: str
+    slice: str
+    value: float
+    bound: float
+    passed: bool
+    baseline: float | None = None
+    at_most: bool = False
+
+    @property
+    def delta(self) -> float | None:
+        return None if self.baseline is None else self.value - self.baseline
+
+
+def describe(check: Check) -> str:
+    """`recall[8] 0.9410 < 0.9500`"""
+    sign = {(True, False): ">=", (False, False): "<", (True, True): "<=", (False, True): ">"}
+    against = "" if check.baseline is None else f" (baseline {check.baseline:.4f})"
+    value, bound = (f"{number:.4f}" if 1e-3 < abs(number) < 1e4 else f"{number:.3g}" for number in
+                    (check.value, check.bound))  # fmt: skip
+    return f"{check.metric}[{check.slice}] {value} {sign[check.passed, check.at_most]} {bound}{against}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate decided about a model, and why.
+
+    Attributes:
+        blessed: whether the model passed.
+        checks: every bound.
+        error: what kept the checks from being made, e.g. a server that did not start.
+        metrics: further figures, as {"overall" or a digit: {metric: value}} or {name: matrix}.
+    """
+
+    blessed: bool
+    checks: Sequence[Check] = ()
+    error: str | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> list[str]:
+        """One line per reason for not being blessed."""
+        return [*([self.error] if self.error else []), *(describe(check) for check in self.checks if not check.passed)]
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def read(cls, path: Path) -> Verdict:
+        """Raises OSError, ValueError or TypeError if the file is not what `write` wrote."""
+        content = json.loads(path.read_text())
+        return cls(**{**content, "checks": [Check(**check) for check in content["checks"]]})

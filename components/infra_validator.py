@@ -1,0 +1,260 @@
+"""InfraValidator: the exported model in a real server, asked over gRPC and REST, before anyone else may ask it.
+
+TFX's own wants Docker or Kubernetes and looks only at whether the model loads. Here the server is the one that will
+serve (container, binary or embedded), as a process of its own, and its answers must be the evaluation's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from tfx.components.infra_validator import executor as tfx_infra_validator
+from tfx.components.util import model_utils
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types import standard_component_specs as keys
+from tfx.types.channel import BaseChannel, OutputChannel
+from tfx.utils import path_utils
+
+from components import contract, reference_answers, warmup
+from components.gate import OVERALL, Check, Verdict
+from components.reference_answers import ReferenceAnswers
+from components.settings import InfraSettings
+
+log = logging.getLogger(__name__)
+ROOT: Final = Path(__file__).resolve().parent.parent
+SAME_PROBABILITY: Final = 1e-5  # batches of another size add up in another order
+STOP_TIMEOUT_S: Final = 15
+LOG_LINES: Final = 15
+
+
+class InfraError(Exception):
+    """The server did not start, or a request failed; the text says which and ends with the server's last words."""
+
+
+def checks(settings: InfraSettings, measured: Mapping[str, float]) -> list[Check]:
+    """The bounds that a served model must hold.
+
+    Args:
+        measured: size_bytes, load_s, grpc_p99_ms, rest_p99_ms, grpc_difference, rest_difference (of probabilities,
+            largest absolute one), misread (images to which the server gives another class than the evaluation).
+    """
+    bounds = {
+        "size_bytes": settings.max_size_bytes,
+        "load_s": settings.max_load_s,
+        "grpc_p99_ms": settings.max_p99_ms,
+        "rest_p99_ms": settings.max_p99_ms,
+        "grpc_difference": SAME_PROBABILITY,
+        "rest_difference": SAME_PROBABILITY,
+        "misread": 0,
+    }
+    # Not `value > bound`: NaN must fail.
+    return [
+        Check(name, OVERALL, measured[name], bound, measured[name] <= bound, at_most=True)
+        for name, bound in bounds.items()
+    ]
+
+
+def size_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def compare(expected: ReferenceAnswers, grpc: Any, rest: Any) -> dict[str, float]:
+    """How far a server's answers (float32 [n, classes], REST: the first images only) are from the evaluation's."""
+    return {
+        "grpc_difference": float(np.abs(grpc - expected.probabilities).max()),
+        "rest_difference": float(np.abs(rest - expected.probabilities[: len(rest)]).max()),
+        "misread": int((grpc.argmax(axis=1) != expected.probabilities.argmax(axis=1)).sum()),
+    }
+
+
+@contextlib.contextmanager
+def served(model: Path, folder: Path, backend: str, timeout_s: float) -> Iterator[tuple[int, int, float]]:
+    """Serve a SavedModel from its own process; yields (gRPC port, REST port, seconds until AVAILABLE).
+
+    The server ends with this process, whatever ends it.
+
+    Args:
+        folder: for the server's home and log; removed by the caller.
+
+    Raises:
+        InfraError: it did not become AVAILABLE in time.
+    """
+    version = folder / "serving_model" / contract.MODEL_NAME / "1"
+    shutil.copytree(model, version, copy_function=os.link)
+    grpc_port, rest_port = _free_port(), _free_port()
+    words = [
+        sys.executable,
+        "-m",
+        "serving",
+        "up",
+        "--foreground",
+        "--with-parent",
+        "--unproven",
+        "--home",
+        str(folder),
+        "--backend",
+        backend,
+        "--grpc-port",
+        str(grpc_port),
+        "--rest-port",
+        str(rest_port),
+    ]
+    server_log = folder / "server.log"
+    started = time.monotonic()
+    with open(server_log, "wb") as output:
+        process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        while not _available(rest_port):
+            if process.poll() is not None or time.monotonic() - started > timeout_s:
+                state = "ended" if process.poll() is not None else f"was not AVAILABLE within {timeout_s:g} s"
+                raise InfraError(f"the server {state}:\n{tail(server_log)}")
+            time.sleep(0.02)
+        yield grpc_port, rest_port, time.monotonic() - started
+    except InfraError:
+        raise
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def replay(images: Any, folder: Path, grpc_port: int, rest_port: int, singles: int) -> tuple[dict[str, Any], Any]:
+    """Have the serving client ask about every image; returns its report and the answers by transport.
+
+    Raises:
+        InfraError: a request failed.
+    """
+    asked, answered = folder / "images.npy", folder / "answers.npz"
+    np.save(asked, images)
+    words = [sys.executable, "-m", "serving", "replay", str(asked), "--output", str(answered), "--singles",
+             str(singles), "--grpc-port", str(grpc_port), "--rest-port", str(rest_port), "--json"]  # fmt: skip
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise InfraError(f"{done.stderr.strip()}\nThe server's last words:\n{tail(folder / 'server.log')}")
+    with np.load(answered, allow_pickle=False) as arrays:
+        return json.loads(done.stdout.splitlines()[-1]), dict(arrays)
+
+
+def validate(model: Path, expected: ReferenceAnswers, folder: Path, settings: InfraSettings, backend: str) -> Verdict:
+    """Serve `model`, ask it, and hold it to the bounds. `folder` is for scratch."""
+    measured: dict[str, float] = {"size_bytes": size_bytes(model)}
+    try:
+        with served(model, folder, backend, settings.max_load_s) as (grpc_port, rest_port, load_s):
+            report, answers = replay(expected.images, folder, grpc_port, rest_port, settings.requests)
+    except InfraError as e:
+        return Verdict(blessed=False, error=f"infra validation: {e}", metrics=measured)
+    measured |= {"load_s": load_s, "grpc_p99_ms": report["grpc"]["p99_ms"], "rest_p99_ms": report["rest"]["p99_ms"]}
+    measured |= compare(expected, answers["grpc"], answers["rest"])
+    found = checks(settings, measured)
+    return Verdict(all(check.passed for check in found), found, metrics=measured)
+
+
+def tail(path: Path, lines: int = LOG_LINES) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
+
+
+def _available(rest_port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{rest_port}/v1/models/{contract.MODEL_NAME}", timeout=1) as body:
+            states = json.load(body)["model_version_status"]
+    except (OSError, ValueError, KeyError):
+        return False
+    return any(state["state"] == "AVAILABLE" for state in states)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Executor(base_executor.BaseExecutor):
+    """Validates a blessed model; its InfraBlessing holds the verdict and the model with its warm-up requests."""
+
+    def Do(self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]) -> None:
+        blessing = artifact_utils.get_single_instance(output_dict[keys.BLESSING_KEY])
+        if not model_utils.is_model_blessed(artifact_utils.get_single_instance(input_dict[keys.MODEL_BLESSING_KEY])):
+            Verdict(blessed=False).write(Path(blessing.uri, contract.VERDICT_FILE))
+            tfx_infra_validator._mark_not_blessed(blessing)
+            log.info("not validated: the Evaluator did not bless the model")
+            return
+        trained = artifact_utils.get_single_instance(input_dict[keys.MODEL_KEY])
+        expected = reference_answers.read(Path(artifact_utils.get_single_uri(input_dict[keys.EVALUATION_KEY])))
+        stamped = Path(path_utils.stamped_model_path(blessing.uri))
+        shutil.copytree(path_utils.serving_model_path(trained.uri), stamped)
+        warmup.write(stamped, warmup.requests(expected.images))
+        settings = InfraSettings(**json.loads(exec_properties["settings"]))
+        scratch = Path(blessing.uri, "server")
+        try:
+            verdict = validate(stamped, expected, scratch, settings, exec_properties["backend"])
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        verdict.write(Path(blessing.uri, contract.VERDICT_FILE))
+        if verdict.blessed:
+            tfx_infra_validator._mark_blessed(blessing)
+            blessing.set_int_custom_property(tfx_infra_validator._MODEL_FLAG_KEY, 1)
+        else:
+            tfx_infra_validator._mark_not_blessed(blessing)
+        if verdict.blessed:
+            log.info("infra blessed: AVAILABLE after %.1f s, p99 %.1f ms over gRPC, %.1f ms over REST",
+                     *(verdict.metrics[name] for name in ("load_s", "grpc_p99_ms", "rest_p99_ms")))  # fmt: skip
+        else:
+            log.info("not infra blessed: %s", "; ".join(verdict.failures).partition("\n")[0])
+
+
+class _Spec(component_spec.ComponentSpec):
+    INPUTS = {
+        keys.MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model),
+        keys.MODEL_BLESSING_KEY: component_spec.ChannelParameter(type=standard_artifacts.ModelBlessing),
+        keys.EVALUATION_KEY: component_spec.ChannelParameter(type=standard_artifacts.ModelEvaluation),
+    }
+    OUTPUTS = {keys.BLESSING_KEY: component_spec.ChannelParameter(type=standard_artifacts.InfraBlessing)}
+    PARAMETERS = {
+        "settings": component_spec.ExecutionParameter(type=str),
+        "backend": component_spec.ExecutionParameter(type=str),
+    }
+
+
+class InfraValidator(base_component.BaseComponent):
+    """TFX component: Model, ModelBlessing and ModelEvaluation in, InfraBlessing out."""
+
+    SPEC_CLASS = _Spec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(
+        self,
+        model: BaseChannel,
+        model_blessing: BaseChannel,
+        evaluation: BaseChannel,
+        settings: InfraSettings,
+        backend: str,
+    ) -> None:
+        blessing = OutputChannel(standard_artifacts.InfraBlessing, self, keys.BLESSING_KEY)
+        spec = _Spec(
+            model=model,
+            model_blessing=model_blessing,
+            evaluation=evaluation,
+            blessing=blessing,
+            settings=json.dumps(asdict(settings)),
+            backend=backend,
+        )
+        super().__init__(spec=spec)

@@ -1,0 +1,97 @@
+"""manifest.json in every pushed version: where it came from, why it was let through, and the hash of each file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from components.errors import InputError
+
+FILE_NAME: Final = "manifest.json"
+FORMAT: Final = 1
+PUSH_AGAIN: Final = "Roll back to another version (python -m serving rollback), or push again: make pipeline"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is known about a pushed version.
+
+    Attributes:
+        version: its number, the name of its folder.
+        run_id, git_commit, created_utc: of the run that pushed it; the commit ends in "+changes" if files differed.
+        settings: of that run, by section.
+        data_sha256: of the IDX files, uncompressed, by file.
+        blessed, infra_blessed: the verdicts of Evaluator and InfraValidator.
+        gate, infra: their checks, as dicts of gate.Check.
+        metrics: overall, by name.
+        weights_sha256: see weights.py; equal for equal weights.
+        files: SHA-256 of every other file of the version, by path relative to its folder.
+    """
+
+    model: str
+    version: int
+    run_id: str
+    git_commit: str | None
+    created_utc: str
+    settings: dict[str, Any]
+    data_sha256: dict[str, str]
+    blessed: bool
+    infra_blessed: bool
+    gate: list[dict[str, Any]]
+    infra: list[dict[str, Any]]
+    metrics: dict[str, float]
+    weights_sha256: str
+    files: dict[str, str]
+    format: int = FORMAT
+
+
+def write(manifest: Manifest, folder: Path) -> None:
+    (folder / FILE_NAME).write_text(json.dumps(asdict(manifest), indent=1) + "\n")
+
+
+def read(folder: Path) -> Manifest:
+    """Raises InputError if the version has no manifest, or one that cannot be understood."""
+    path = folder / FILE_NAME
+    try:
+        return Manifest(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise InputError(f"{folder}: has no {FILE_NAME}, so nothing vouches for it", PUSH_AGAIN) from None
+    except (OSError, ValueError, TypeError) as e:
+        raise InputError(f"{path}: not a manifest ({e})", PUSH_AGAIN) from e
+
+
+def sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file below `folder` except the manifest, by relative path."""
+    paths = sorted(Path(root, name) for root, _, names in os.walk(folder) for name in names)
+    return {str(p.relative_to(folder)): sha256(p) for p in paths if p != folder / FILE_NAME}
+
+
+def verify(folder: Path) -> Manifest:
+    """The manifest of a pushed version, if it vouches for it.
+
+    Raises:
+        InputError: there is none, it is another version's, the model was not blessed, or a file is not what it was.
+    """
+    manifest = read(folder)
+    if str(manifest.version) != folder.name:
+        raise InputError(f"{folder}: its manifest is of version {manifest.version}", PUSH_AGAIN)
+    if manifest.blessed is not True or manifest.infra_blessed is not True:
+        raise InputError(f"{folder}: its manifest does not say that the model was blessed", PUSH_AGAIN)
+    if changed := changed_files(manifest, folder):
+        raise InputError(f"{folder}: not as it was pushed: {', '.join(changed)}", PUSH_AGAIN)
+    return manifest
+
+
+def changed_files(manifest: Manifest, folder: Path) -> list[str]:
+    """Files that were changed, added or removed since the push."""
+    now = file_hashes(folder)
+    return sorted(name for name in now.keys() | manifest.files.keys() if now.get(name) != manifest.files.get(name))

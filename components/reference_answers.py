@@ -1,0 +1,59 @@
+"""What the evaluated model answers to every test digit, kept so that a server's answers can be held against it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+FILE_NAME = "reference_answers.npz"  # in ModelEvaluation
+
+
+class ReferenceAnswers(NamedTuple):
+    """images: uint8 [n, height, width], 0..255; labels: int64 [n]; probabilities: float32 [n, classes]"""
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float32]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the images that the model gets right, 0..1."""
+        return float(np.mean(self.probabilities.argmax(axis=1) == self.labels))
+
+
+def read(folder: Path) -> ReferenceAnswers:
+    """From a ModelEvaluation artifact. Raises OSError, ValueError or KeyError if they are not there or damaged."""
+    with np.load(folder / FILE_NAME, allow_pickle=False) as arrays:
+        return ReferenceAnswers(arrays["images"], arrays["labels"], arrays["probabilities"])
+
+
+def write(answers: ReferenceAnswers, folder: Path) -> None:
+    np.savez(folder / FILE_NAME, **answers._asdict())
+
+
+def ask(saved_model: Path, files: Sequence[str], image_size: tuple[int, int], batch: int = 1000) -> ReferenceAnswers:
+    """Run `serving_default` of a SavedModel on raw tf.Examples.
+
+    Args:
+        files: gzip TFRecords of a split.
+        image_size: (height, width) in pixels.
+        batch: images per call.
+    """
+    import tensorflow as tf
+
+    from components import contract
+
+    spec = {contract.IMAGE: tf.io.FixedLenFeature([], tf.string), contract.LABEL: tf.io.FixedLenFeature([], tf.int64)}
+    signature = tf.saved_model.load(str(saved_model)).signatures[contract.SERVING_DEFAULT]
+    parts = []
+    for records in tf.data.TFRecordDataset(sorted(files), "GZIP").batch(batch):
+        parsed = tf.io.parse_example(records, spec)
+        raw = tf.io.decode_raw(parsed[contract.IMAGE], tf.uint8)
+        images = tf.reshape(raw, [-1, *image_size])
+        answer = signature(**{contract.IMAGES: images})[contract.PROBABILITIES]
+        parts.append((images.numpy(), parsed[contract.LABEL].numpy(), answer.numpy()))
+    return ReferenceAnswers(*(np.concatenate(column) for column in zip(*parts, strict=True)))

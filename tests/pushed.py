@@ -1,0 +1,43 @@
+"""Homes with pushed versions, as the Pusher leaves them: each with a manifest."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from components import manifest
+from components.manifest import Manifest
+
+
+def folder(home: Path, version: int) -> Path:
+    return home / "serving_model" / "mnist" / str(version)
+
+
+def push(home: Path, version: int, source: Path | None = None, **changes: Any) -> Path:
+    """Version `version` of a home: a copy of `source`, or a file that is no model. Keywords change its manifest."""
+    target = folder(home, version)
+    if source is None:
+        target.mkdir(parents=True)
+        (target / "saved_model.pb").write_bytes(b"no model")
+    else:
+        shutil.copytree(source, target)
+    known = Manifest(
+        model="mnist",
+        version=version,
+        run_id="run",
+        git_commit=None,
+        created_utc="2026-01-01T00:00:00+00:00",
+        settings={},
+        data_sha256={},
+        blessed=True,
+        infra_blessed=True,
+        gate=[],
+        infra=[],
+        metrics={},
+        weights_sha256="",
+        files=manifest.file_hashes(target),
+    )
+    manifest.write(replace(known, **changes), target)
+    return target
