@@ -16,7 +16,7 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Model
 from tfx.utils import path_utils
 
-from components import contract
+from components import contract, manifest
 from components.takes import Takes, write_takes
 
 log = logging.getLogger(__name__)
@@ -39,10 +39,10 @@ def takes_of(version: Path) -> Takes | None:
 
 def objection(version: Path, wanted: Takes, candidate: Path) -> str | None:
     """Why a pushed version is not the baseline of `candidate` (folders of SavedModels); None if it can be."""
-    manifest = version / contract.MANIFEST_FILE
-    if manifest.exists():  # without one: whatever was pushed had passed the gate
+    path = version / manifest.FILE_NAME
+    if path.exists():  # without one: whatever was pushed had passed the gate
         try:
-            blessed = json.loads(manifest.read_text()).get("blessed")
+            blessed = json.loads(path.read_text()).get("blessed")
         except (OSError, ValueError, AttributeError):
             return "its manifest cannot be read"
         if blessed is not True:

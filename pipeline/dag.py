@@ -20,11 +20,8 @@ from components.dataset import IdxFiles
 from components.evaluator import GateEvaluator, eval_config
 from components.example_gen import IdxExampleGen
 from components.example_validator import StrictExampleValidator
-<<<<<<< HEAD
-from components.pushed_baseline import PushedBaseline
-=======
 from components.infra_validator import InfraValidator
->>>>>>> 8633c5d9beeafc55360539c4203b63fe970afde5
+from components.pushed_baseline import PushedBaseline
 from components.pusher import AtomicPusher
 from components.schema import CuratedSchema, schema_text
 from components.takes import Takes
@@ -33,15 +30,10 @@ from pipeline.home import Home
 from pipeline.settings import Settings
 
 
-<<<<<<< HEAD
 def create_pipeline(settings: Settings, files: IdxFiles, home: Home, *, local: bool = True) -> Pipeline:
     """Args: local: keeps ML Metadata in the home and has a Resolver, which Kubeflow Pipelines cannot run."""
-    data = {"data": asdict(settings.data)}
-    takes = asdict(Takes(settings.data.image_height, settings.data.image_width, settings.data.classes))
-=======
-def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline:
     data, data_sha256 = {"data": asdict(settings.data)}, files.hashes()
->>>>>>> 8633c5d9beeafc55360539c4203b63fe970afde5
+    takes = asdict(Takes(settings.data.image_height, settings.data.image_width, settings.data.classes))
 
     example_gen = IdxExampleGen(files, settings.data, data_sha256).with_id("ExampleGen")
     examples = example_gen.outputs["examples"]

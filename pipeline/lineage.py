@@ -11,19 +11,15 @@ from typing import Any
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
-<<<<<<< HEAD
-=======
 from tfx.orchestration import metadata
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
-from tfx.types import standard_component_specs as keys
->>>>>>> 8633c5d9beeafc55360539c4203b63fe970afde5
 
 from components import contract
 from components.contract import MANIFEST_PROPERTY
 from components.errors import InputError
 from components.gate import OVERALL, Check, Verdict
 
-MODEL_RUN, EVALUATION, PUSHED_MODEL = "ModelRun", "ModelEvaluation", "PushedModel"  # names of TFX's types
+MODEL_RUN, PUSHED_MODEL = "ModelRun", "PushedModel"  # names of TFX's types
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,6 @@ def outcome(store: MetadataStore, execution_ids: dict[str, int]) -> Outcome:
     Args:
         execution_ids: by node id; nodes that did not run are simply absent.
     """
-<<<<<<< HEAD
     made = (found for i in execution_ids.values() for found in outputs(store, i).values())
     return outcome_of({found[0].type: found[0] for found in made})
 
@@ -75,29 +70,9 @@ def outcome(store: MetadataStore, execution_ids: dict[str, int]) -> Outcome:
 def outcome_of(found: dict[str, mlmd.Artifact]) -> Outcome:
     """Put together what these artifacts say, by name of their type; those of other types are passed over."""
     metrics: dict[str, float] = {}
-    blessed, failures, destination = None, [], None
+    gate = infra = destination = None
     if MODEL_RUN in found:
         history = _read(found[MODEL_RUN], contract.HISTORY_FILE)
-        metrics |= {name: history[name] for name in ("train_accuracy", "eval_accuracy") if name in history}
-    if EVALUATION in found:
-        verdict = _read(found[EVALUATION], contract.VERDICT_FILE)
-        overall = verdict["slices"]["overall"]
-        metrics["test_accuracy"] = overall["sparse_categorical_accuracy"]
-        metrics["test_cross_entropy"] = overall["sparse_categorical_crossentropy"]
-        blessed, failures = verdict["blessed"], verdict["failures"]
-    if PUSHED_MODEL in found:
-        pushed = found[PUSHED_MODEL].custom_properties
-=======
-    # Evaluator and InfraValidator both call their output "blessing": the artifact's type tells them apart.
-    found = {
-        artifact.type if key == keys.BLESSING_KEY else key: artifact
-        for i in execution_ids.values()
-        for key, (artifact, *_) in outputs(store, i).items()
-    }
-    metrics: dict[str, float] = {}
-    gate = infra = destination = None
-    if keys.MODEL_RUN_KEY in found:
-        history = _read(found[keys.MODEL_RUN_KEY], contract.HISTORY_FILE)
         metrics |= {name: history[name] for name in ("train_accuracy", "eval_accuracy") if name in history}
     if "ModelBlessing" in found:
         gate = Verdict.read(Path(found["ModelBlessing"].uri, contract.VERDICT_FILE))
@@ -106,9 +81,8 @@ def outcome_of(found: dict[str, mlmd.Artifact]) -> Outcome:
         metrics["test_cross_entropy"] = overall["sparse_categorical_crossentropy"]
     if "InfraBlessing" in found and gate and gate.blessed:
         infra = Verdict.read(Path(found["InfraBlessing"].uri, contract.VERDICT_FILE))
-    if keys.PUSHED_MODEL_KEY in found:
-        pushed = found[keys.PUSHED_MODEL_KEY].custom_properties
->>>>>>> 8633c5d9beeafc55360539c4203b63fe970afde5
+    if PUSHED_MODEL in found:
+        pushed = found[PUSHED_MODEL].custom_properties
         if pushed["pushed"].int_value == 1:
             destination = pushed["pushed_destination"].string_value
     return Outcome(

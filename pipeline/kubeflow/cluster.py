@@ -42,8 +42,8 @@ class ExpectedFiles(IdxFiles):
 
     content = ""
 
-    def sha256(self) -> str:
-        return self.content
+    def hashes(self) -> dict[str, str]:
+        return dict.fromkeys(self._fields, self.content)
 
 
 def expected_files(settings: Settings, content: str = "") -> ExpectedFiles:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components import contract
+from components import contract, manifest
 from components.errors import UsageError
 from components.pushed_baseline import copy_baseline, takes_of
 from components.takes import Takes, unfit
@@ -110,9 +110,9 @@ def test_the_newest_blessed_version_that_fits_is_the_baseline(tmp_path: Path, ca
     save(versions / "11", seed=3, takes=Takes(16, 16, 10))
     save(versions / "12", seed=0)  # the candidate itself
     save(versions / "13", seed=4)
-    (versions / "13" / contract.MANIFEST_FILE).write_text('{"blessed": false}')
+    (versions / "13" / manifest.FILE_NAME).write_text('{"blessed": false}')
     save(versions / "14", seed=5)
-    (versions / "14" / contract.MANIFEST_FILE).write_text("{half")
+    (versions / "14" / manifest.FILE_NAME).write_text("{half")
     save(versions / "15", seed=6)
     (versions / "15" / "saved_model.pb").write_bytes(b"\xff" * 100)
     save(versions / ".pushing-16", seed=7)
@@ -125,7 +125,7 @@ def test_the_newest_blessed_version_that_fits_is_the_baseline(tmp_path: Path, ca
     )
     assert np.array_equal(copied, original)
 
-    (versions / "13" / contract.MANIFEST_FILE).write_text('{"blessed": true}')
+    (versions / "13" / manifest.FILE_NAME).write_text('{"blessed": true}')
     assert copy_baseline(versions, TAKES, candidate, tmp_path / "second") == versions / "13"
 
 
