@@ -13,6 +13,7 @@ from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.orchestration import metadata
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.types import standard_component_specs as keys
 
 from components import contract
 from components.contract import MANIFEST_PROPERTY
