@@ -77,6 +77,14 @@ class Cluster:
         """Where the object store keeps an artifact."""
         return self._objects / artifact["uri"].removeprefix("minio://")
 
+    def downstream(self, node: str) -> set[str]:
+        """A node and all that depend on it."""
+        found = {node}
+        tasks = self.spec["root"]["dag"]["tasks"]
+        while more := {k for k, t in tasks.items() if found & set(t.get("dependentTasks", []))} - found:
+            found |= more
+        return found
+
     def run(
         self, arguments: Mapping[str, Any] | None = None, done: Mapping[str, TaskRun] | None = None
     ) -> dict[str, TaskRun]:

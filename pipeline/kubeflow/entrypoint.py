@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2 as pb
@@ -38,12 +38,12 @@ from components.errors import UserError
 from pipeline import lineage
 from pipeline.failure import explain
 from pipeline.kubeflow import cluster
+from pipeline.kubeflow.follow import RESULT
 from pipeline.kubeflow.locations import RUN_ID_VARIABLE, local_path, with_addresses
 from pipeline.run import EXIT_CODES, prepare_data
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
-RESULT: Final = "mnist-tfx result:"
 Artifacts = dict[str, list[Any]]  # of TFX
 
 

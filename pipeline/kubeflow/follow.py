@@ -17,7 +17,7 @@ from pipeline.run import EXIT_CODES, Result, Status
 
 PATIENCE: Final = 12  # polls without an answer, one after another, before giving up
 SHOWN_LINES: Final = 15  # of a failed task's log
-RESULT: Final = "mnist-tfx result:"  # the entrypoint's last line; not imported, as that would load TFX
+RESULT: Final = "mnist-tfx result:"  # begins the entrypoint's last line
 FINAL: Final = ("SUCCEEDED", "FAILED", "CANCELED", "SKIPPED", "ERROR")
 _STATES: Final[dict[str, State]] = {
     "PENDING": "waiting",
