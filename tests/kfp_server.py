@@ -46,7 +46,7 @@ class KfpServer:
         logs: by pod name.
         token: bearer token that it wants; None for none.
         vanish_after: looks at the run after which it closes its socket for good.
-        broken_looks: how many looks it answers with HTTP 503 first.
+        broken_looks: how many looks it answers with half a body, then HTTP 503, first.
         created: bodies of the runs that were created.
     """
 
@@ -109,7 +109,14 @@ class KfpServer:
             request.connection.close()
             return
         if self.looks <= self.broken_looks:
-            self._answer(request, 503, "upstream connect error")
+            if self.looks == 1:  # half an answer
+                request.send_response(200)
+                request.send_header("Content-Length", "1000")
+                request.end_headers()
+                request.wfile.write(b'{"run_id"')
+                request.close_connection = True
+            else:
+                self._answer(request, 503, "upstream connect error")
             return
         state, details = self.script[min(self.looks - self.broken_looks, len(self.script)) - 1]
         body: dict[str, Any] = {"run_id": RUN_ID, "state": state, "run_details": {"task_details": details}}

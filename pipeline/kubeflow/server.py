@@ -6,6 +6,7 @@ ever. Creating a run is left to kfp.Client; watching it is three GETs.
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import urllib.error
@@ -93,8 +94,8 @@ class Server:
     def _get(self, path: str) -> bytes:
         token = self.token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        request = urllib.request.Request(self.host + path, headers=headers)
         try:
+            request = urllib.request.Request(self.host + path, headers=headers)
             with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_S) as answer:
                 content: bytes = answer.read()
                 return content
@@ -102,10 +103,7 @@ class Server:
             if e.code >= 500 or e.code == 429:
                 raise Unanswered(f"HTTP {e.code}") from e
             raise self.explain(e.code, e.reason) from e
-        except (
-            OSError,
-            ValueError,
-        ) as e:  # URLError is an OSError; half an answer is http.client's ValueError or OSError
+        except (OSError, ValueError, http.client.HTTPException) as e:  # nobody, no such address, half an answer
             raise Unanswered(str(getattr(e, "reason", e))) from e
 
 

@@ -219,6 +219,7 @@ def test_mistakes_end_in_words_and_the_documented_code(package: Path, tmp_path: 
         rows = [
             (submit(package, nobody, tmp_path), 5, "no answer from Kubeflow Pipelines"),
             (submit(package, "localhost:8888", tmp_path), 2, "http://localhost:8888"),
+            (submit(package, "http://[half", tmp_path), 5, "http://[half"),
             (submit(package, f"{server.host}/elsewhere", tmp_path), 5, "HTTP 404"),
             (submit(tmp_path / "none.yaml", server.host, tmp_path), 5, "pipeline compile"),
             (submit(ROOT / "configs" / "quick.toml", server.host, tmp_path), 5, "not a compiled pipeline"),
