@@ -77,8 +77,20 @@ def serving_soak(document: Mapping[str, Any]) -> str:
     )
 
 
+def training(document: Mapping[str, Any]) -> str:
+    lines = ["| configuration | test accuracy | train accuracy |", "|---|---|---|"]
+    for name, found in document["configs"].items():
+        cells = [
+            f"{mean:.4f} ± {deviation:.4f}" for mean, deviation in (found["test_accuracy"], found["train_accuracy"])
+        ]
+        lines.append(f"| `configs/{name}.toml` | {' | '.join(cells)} |")
+    seeds = len(document["configs"]["default"]["runs"])
+    return "\n".join(lines) + f"\n\nMean and standard deviation of {seeds} seeds, through the whole pipeline."
+
+
 BLOCKS: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]]] = {
     "first-run": ("bench_first_run.json", first_run),
+    "training": ("bench_training_scores.json", training),
     "tfx-example": ("bench_tfx_example.json", tfx_example),
     "serving": ("bench_serving.json", serving),
     "serving-swaps": ("bench_serving_swaps.json", serving_swaps),

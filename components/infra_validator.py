@@ -105,6 +105,7 @@ def served(model: Path, folder: Path, backend: str, timeout_s: float) -> Iterato
         "up",
         "--foreground",
         "--with-parent",
+        str(os.getpid()),
         "--unproven",
         "--home",
         str(folder),

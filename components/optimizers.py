@@ -1,6 +1,7 @@
-"""The two optimizers of the training loop, written out.
+"""The optimizers of the training loop, written out, and the learning rate's schedule.
 
-Both take gradients of the mean loss and the learning rate of this step, so that a schedule stays outside.
+An optimizer takes gradients and the learning rate of this step, so that the schedule stays outside. Its variables
+(`slots`, by name) belong to the training's state and go into the checkpoints.
 """
 
 from __future__ import annotations
@@ -8,12 +9,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
+
+from components.settings import TrainSettings
 
 
 class Optimizer(Protocol):
+    slots: dict[str, tf.Variable]
+
     def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
         """Update the variables in place; `learning_rate` is a float32 scalar."""
+
+
+def create(variables: Sequence[tf.Variable], settings: TrainSettings) -> Optimizer:
+    """The optimizer that the settings name."""
+    match settings.optimizer:
+        case "adamw":
+            return AdamW(variables, settings.weight_decay)
+        case "momentum":
+            return Momentum(variables, settings.momentum)
+        case _:
+            return SGD(variables)
+
+
+def learning_rates(settings: TrainSettings, start: int, stop: int) -> npt.NDArray[np.float32]:
+    """Rates of the steps start .. stop-1, float32: linear warm-up, then half a cosine to 0 or constant."""
+    step = np.arange(start, stop)
+    warm_up = np.minimum(1.0, (step + 1) / max(1, settings.warmup_steps))
+    done = np.clip((step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps), 0.0, 1.0)
+    decay = 0.5 * (1 + np.cos(np.pi * done)) if settings.schedule == "cosine" else 1.0
+    rates: npt.NDArray[np.float32] = (settings.learning_rate * warm_up * decay).astype(np.float32)
+    return rates
+
+
+def _zeros(variables: Sequence[tf.Variable], name: str) -> dict[str, tf.Variable]:
+    return {f"{name}/{i}": tf.Variable(tf.zeros(v.shape), trainable=False) for i, v in enumerate(variables)}
 
 
 class SGD:
@@ -21,10 +53,24 @@ class SGD:
 
     def __init__(self, variables: Sequence[tf.Variable]) -> None:
         self.variables = variables
+        self.slots: dict[str, tf.Variable] = {}
 
     def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
         for variable, gradient in zip(self.variables, gradients, strict=True):
             variable.assign_sub(learning_rate * gradient)
+
+
+class Momentum:
+    """v = momentum * v + gradient; w -= learning_rate * v  (Polyak 1964, in the form of Sutskever et al. 2013)"""
+
+    def __init__(self, variables: Sequence[tf.Variable], momentum: float) -> None:
+        self.variables = variables
+        self.momentum = momentum
+        self.slots = _zeros(variables, "velocity")
+
+    def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
+        for variable, gradient, velocity in zip(self.variables, gradients, self.slots.values(), strict=True):
+            variable.assign_sub(learning_rate * velocity.assign(self.momentum * velocity + gradient))
 
 
 class AdamW:
@@ -36,14 +82,14 @@ class AdamW:
         self.variables = variables
         self.weight_decay = weight_decay
         self.step = tf.Variable(0.0, trainable=False)
-        self.first_moments = [tf.Variable(tf.zeros_like(v), trainable=False) for v in variables]
-        self.second_moments = [tf.Variable(tf.zeros_like(v), trainable=False) for v in variables]
+        self.first, self.second = _zeros(variables, "first_moment"), _zeros(variables, "second_moment")
+        self.slots = {"step": self.step, **self.first, **self.second}
 
     def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
         step = self.step.assign_add(1.0)
         # Both bias corrections folded into one scalar, as in Kingma & Ba, end of section 2.
         rate = learning_rate * tf.sqrt(1.0 - self.BETA_2**step) / (1.0 - self.BETA_1**step)
-        moments = zip(self.first_moments, self.second_moments, strict=True)
+        moments = zip(self.first.values(), self.second.values(), strict=True)
         for variable, gradient, (first, second) in zip(self.variables, gradients, moments, strict=True):
             m = first.assign_add((1.0 - self.BETA_1) * (gradient - first))
             v = second.assign_add((1.0 - self.BETA_2) * (tf.square(gradient) - second))

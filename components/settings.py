@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -12,7 +13,16 @@ REAL_MNIST: Final = "mnist"
 MAX_WHOLE: Final = 2**31 - 1  # TensorFlow's int32
 MAX_REPEAT: Final = 10_000
 BACKENDS: Final = ("auto", "container", "binary", "embedded")
-OPTIMIZERS: Final = ("adamw", "sgd")
+SCALINGS: Final = ("unit", "symmetric", "standard")
+UNBOUNDED_AUGMENTATIONS: Final = ("shift_pixels", "rotation_degrees", "shear", "elastic_pixels")
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = {  # of TrainSettings
+    "optimizer": ("adamw", "momentum", "sgd"),
+    "schedule": ("cosine", "constant"),
+    "loss_reduction": ("mean", "sum"),
+    "activation": ("sigmoid", "relu", "tanh", "gelu"),
+    "keep": ("last", "best"),
+    "strategy": ("none", "mirrored", "multi_worker"),
+}
 
 
 @dataclass(frozen=True)
@@ -55,40 +65,96 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
+class TransformSettings:
+    """The preprocessing that training and serving share.
+
+    Attributes:
+        scaling: of a pixel: "unit" to 0..1, "symmetric" to -1..1, "standard" to mean 0 and variance 1 over all
+            pixels of the train split (one more pass over it).
+    """
+
+    scaling: str = "standard"
+
+    def __post_init__(self) -> None:
+        _check_one_of("transform.scaling", self.scaling, SCALINGS)
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """How to train.
 
     Attributes:
         steps: optimizer steps.
-        batch_size: examples per step.
-        optimizer: "adamw" or "sgd".
-        learning_rate: peak rate, reached after `warmup_steps`, then a cosine down to 0 (adamw); constant (sgd).
-        warmup_steps: steps of linear warm-up (adamw).
+        batch_size: examples per step, over all workers.
+        optimizer: "adamw", "momentum" or "sgd".
+        learning_rate: peak rate, reached after `warmup_steps`.
+        schedule: what follows the warm-up: "cosine" down to 0, or "constant".
+        warmup_steps: steps of linear warm-up.
+        momentum: of optimizer "momentum".
         weight_decay: decoupled decay of the weight matrices (adamw).
+        loss_reduction: cross-entropy as "mean" or "sum" over the batch; sum is mean with batch_size times the rate.
+        label_smoothing: share of the target spread evenly over all classes, 0..1.
+        ema_decay: of the exponential moving average of the weights that is evaluated and exported; 0 is none.
         hidden_layers: units of each hidden layer.
-        seed: of initial weights and batch order; equal seeds, data and machine give equal weights.
+        activation: of the hidden layers: "sigmoid", "relu", "tanh" or "gelu".
+        augment_shift_pixels, augment_rotation_degrees, augment_scale, augment_shear: each training image is moved,
+            turned, resized and slanted by uniform random amounts up to these, in both directions; 0 is none.
+        augment_elastic_pixels: standard deviation of a smooth random displacement of its pixels; 0 is none.
+        eval_every_steps: validates on the eval split after so many steps, and at the end.
+        keep: exports the weights of the "last" step, or of the "best" validation.
+        checkpoint_every_steps: writes a checkpoint after so many steps, and on SIGTERM; 0 is none at all.
+        checkpoint_folder: where; empty for `checkpoints` among the Trainer's artifacts.
+        resident_max_mb: keeps the train split in memory as uint8 if it takes at most so many MB, else streams it.
+        strategy: "none" (one device), "mirrored" (all GPUs of this machine) or "multi_worker" (by TF_CONFIG).
+        allow_missing_classes: trains even if a class has no example in the train split.
+        seed: of initial weights, batch order and augmentation; equal seeds, data and machine give equal weights.
     """
 
     steps: int = 3000
     batch_size: int = 256
     optimizer: str = "adamw"
-    learning_rate: float = 0.02
+    learning_rate: float = 0.005
+    schedule: str = "cosine"
     warmup_steps: int = 100
-    weight_decay: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 0.2
+    loss_reduction: str = "mean"
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
     hidden_layers: tuple[int, ...] = (128, 256)
+    activation: str = "sigmoid"
+    augment_shift_pixels: float = 1.0
+    augment_rotation_degrees: float = 7.0
+    augment_scale: float = 0.07
+    augment_shear: float = 0.07
+    augment_elastic_pixels: float = 0.6
+    eval_every_steps: int = 500
+    keep: str = "last"
+    checkpoint_every_steps: int = 500
+    checkpoint_folder: str = ""
+    resident_max_mb: int = 1024
+    strategy: str = "none"
+    allow_missing_classes: bool = False
     seed: int = 1
 
     def __post_init__(self) -> None:
-        for key, least in (("steps", 1), ("batch_size", 1), ("warmup_steps", 0), ("seed", 0)):
-            _check_whole(f"train.{key}", getattr(self, key), least)
-        if self.optimizer not in OPTIMIZERS:
-            raise UsageError(f"train.optimizer is '{self.optimizer}', it must be one of {', '.join(OPTIMIZERS)}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise UsageError(f"train.learning_rate is {self.learning_rate}, it must be above 0")
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise UsageError(f"train.weight_decay is {self.weight_decay}, it must be 0 or above")
+        object.__setattr__(self, "hidden_layers", tuple(self.hidden_layers))  # a list, when it comes by way of JSON
+        for key in ("steps", "batch_size", "eval_every_steps"):
+            _check_whole(f"train.{key}", getattr(self, key), 1)
+        for key in ("warmup_steps", "checkpoint_every_steps", "resident_max_mb", "seed"):
+            _check_whole(f"train.{key}", getattr(self, key), 0)
         for units in self.hidden_layers:
             _check_whole("train.hidden_layers", units, 1)
+        for key, allowed in CHOICES.items():
+            _check_one_of(f"train.{key}", getattr(self, key), allowed)
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise UsageError(f"train.learning_rate is {self.learning_rate}, it must be above 0")
+        for key in ("momentum", "label_smoothing", "ema_decay", "augment_scale"):
+            if not 0 <= getattr(self, key) < 1:
+                raise UsageError(f"train.{key} is {getattr(self, key)}, it must be at least 0 and below 1")
+        for key in ("weight_decay", *(f"augment_{kind}" for kind in UNBOUNDED_AUGMENTATIONS)):
+            if not (math.isfinite(getattr(self, key)) and getattr(self, key) >= 0):
+                raise UsageError(f"train.{key} is {getattr(self, key)}, it must be 0 or above")
 
 
 @dataclass(frozen=True)
@@ -163,3 +229,8 @@ class PushSettings:
 def _check_whole(key: str, value: int, least: int, most: int = MAX_WHOLE) -> None:
     if not least <= value <= most:
         raise UsageError(f"{key} is {value}, it must be between {least:,} and {most:,}")
+
+
+def _check_one_of(key: str, value: str, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{key} is '{value}', it must be one of {', '.join(allowed)}")

@@ -1,106 +1,32 @@
-"""The Trainer: a hand-written tf.GradientTape loop over the MLP."""
+"""The Trainer: from TFX's files to a trained and exported model. The loop itself is in training_loop.py."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components import contract, export
-from components.errors import UsageError, UserError
-from components.model import MLP
-from components.optimizers import SGD, AdamW, Optimizer
+from components import contract, distribution, export
+from components.checkpoints import Checkpoints, run_key
 from components.settings import TrainSettings
 from components.takes import Takes, write_takes
-from components.training_data import Split, load_split
+from components.training_data import PixelScale, Source, load_eval_split, load_train_split, pixel_scale
+from components.training_loop import Point, evaluate, train
+from components.weights import weights_sha256
 
 log = logging.getLogger(__name__)
 
-STEPS_PER_CALL: Final = 100  # steps inside one tf.function call: Python's share becomes negligible
-
-
-def train(model: MLP, split: Split, settings: TrainSettings, report: Callable[[int, float], None]) -> None:
-    """Run the loop; `model` changes in place.
-
-    Args:
-        split: the whole train split, resident in memory.
-        report: called with (steps done, mean loss of the last call) every STEPS_PER_CALL steps.
-
-    Raises:
-        UserError: the loss is no longer finite.
-    """
-    pixels, labels = tf.constant(split.pixels), tf.constant(split.labels)  # [examples, pixels], [examples]
-    variables = [*model.weights, *model.biases]
-    optimizer: Optimizer = AdamW(variables, settings.weight_decay) if settings.optimizer == "adamw" else SGD(variables)
-
-    @tf.function(reduce_retracing=True)
-    def run_steps(batches: tf.Tensor, rates: tf.Tensor) -> tf.Tensor:  # int32 [steps, batch], float32 [steps]
-        total = 0.0
-        for step in tf.range(tf.shape(batches)[0]):
-            x = tf.gather(pixels, batches[step])  # [batch, pixels]
-            y = tf.gather(labels, batches[step])  # [batch]
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(variables)
-                logits = model(x)  # [batch, classes]
-                loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=logits))
-            optimizer.apply(tape.gradient(loss, variables), rates[step])
-            total += loss
-        return total / tf.cast(tf.shape(batches)[0], tf.float32)
-
-    batches = batch_order(len(split.labels), settings)
-    rates = learning_rates(settings)
-    for start in range(0, settings.steps, STEPS_PER_CALL):
-        stop = min(start + STEPS_PER_CALL, settings.steps)
-        loss = float(run_steps(batches[start:stop], rates[start:stop]))
-        if not math.isfinite(loss):
-            raise UserError(
-                f"Training diverged: the loss is {loss} after {stop} steps",
-                f"Lower the rate: --set train.learning_rate={settings.learning_rate / 10:g}. Nothing was exported.",
-            )
-        report(stop, loss)
-
-
-def batch_order(examples: int, settings: TrainSettings) -> npt.NDArray[np.int32]:
-    """Indices int32 [steps, batch_size]: each epoch a fresh permutation, its incomplete last batch left out."""
-    if settings.batch_size > examples:
-        raise UsageError(f"train.batch_size is {settings.batch_size}, but the train split has only {examples} examples")
-    generator = np.random.default_rng(settings.seed)
-    per_epoch = examples // settings.batch_size
-    epochs = [
-        generator.permutation(examples)[: per_epoch * settings.batch_size].reshape(per_epoch, settings.batch_size)
-        for _ in range(-(-settings.steps // per_epoch))
-    ]
-    return np.concatenate(epochs)[: settings.steps].astype(np.int32)
-
-
-def learning_rates(settings: TrainSettings) -> npt.NDArray[np.float32]:
-    """Rate of every step, float32 [steps]: linear warm-up, then half a cosine to 0; constant for SGD."""
-    if settings.optimizer == "sgd":
-        return np.full(settings.steps, settings.learning_rate, np.float32)
-    step = np.arange(settings.steps)
-    warm_up = np.minimum(1.0, (step + 1) / max(1, settings.warmup_steps))
-    done = np.clip((step - settings.warmup_steps) / max(1, settings.steps - settings.warmup_steps), 0.0, 1.0)
-    rates: npt.NDArray[np.float32] = settings.learning_rate * warm_up * 0.5 * (1 + np.cos(np.pi * done))
-    return rates.astype(np.float32)
-
-
-def accuracy(model: MLP, split: Split) -> float:
-    """Share of a split that the model gets right, 0..1."""
-    right = 0
-    for start in range(0, len(split.labels), 10_000):
-        logits = model(tf.constant(split.pixels[start : start + 10_000]))
-        right += int(np.sum(np.argmax(logits.numpy(), axis=1) == split.labels[start : start + 10_000]))
-    return right / len(split.labels)
+# A checkpoint is of no use to other code: these decide the weights.
+SOURCE: Final = ("augment.py", "model.py", "optimizers.py", "training_data.py", "training_loop.py")
 
 
 def run_fn(fn_args: Any) -> None:
@@ -108,37 +34,129 @@ def run_fn(fn_args: Any) -> None:
 
     `fn_args.custom_config` holds {"train": TrainSettings as a dict, "data": DataSettings as a dict}.
     """
-    settings = TrainSettings(**fn_args.custom_config["train"])
-    data = fn_args.custom_config["data"]
-    transform_output = tft.TFTransformOutput(fn_args.transform_output)
+    settings, data = TrainSettings(**fn_args.custom_config["train"]), fn_args.custom_config["data"]
+    strategy = distribution.create(settings.strategy)  # before anything else runs in TensorFlow
+    seconds = Stopwatch()
+    size, classes = (data["image_height"], data["image_width"]), data["classes"]
     log.info("reading examples")
-    train_split = load_split(fn_args.train_files, transform_output)
-    eval_split = load_split(fn_args.eval_files, transform_output)
-    model = MLP((train_split.pixels.shape[1], *settings.hidden_layers, data["classes"]), settings.seed)
+    with seconds("read"):
+        source = load_train_split(fn_args.train_files, size[0] * size[1], classes, settings)
+        validation = load_eval_split(fn_args.eval_files, size[0] * size[1], classes)
+    with seconds("transform_graph"):
+        transform_output = tft.TFTransformOutput(fn_args.transform_output)
+        scale = pixel_scale(transform_output, size[0] * size[1])
+    model_folder = Path(fn_args.serving_model_dir).parent  # the Model artifact
+    checkpoints = Checkpoints(_checkpoint_folder(settings, model_folder), _run_key(settings, source, scale, classes))
 
-    history: list[dict[str, float]] = []
-    started = time.monotonic()
-
-    def report(step: int, loss: float) -> None:
-        seconds = time.monotonic() - started
-        history.append({"step": step, "loss": loss})
-        log.info("step %d of %d, loss %.4f, %.0f steps/s", step, settings.steps, loss, step / seconds)
-
-    train(model, train_split, settings, report)
-    seconds = time.monotonic() - started
-    eval_accuracy = accuracy(model, eval_split)
-    results = {
-        "train_accuracy": accuracy(model, train_split),
-        "eval_accuracy": eval_accuracy,
-        "loop_seconds": seconds,
-        "steps_per_second": settings.steps / seconds,
-        "settings": asdict(settings),
-        "history": history,
-    }
+    with seconds("loop"), Reporter(Path(fn_args.model_run_dir), settings) as reporter:
+        trained = train(source, validation, scale, size, classes, settings, strategy, checkpoints, reporter)
+    with seconds("evaluate_train_split"):
+        train_accuracy, _ = evaluate(trained.model, source.batches(), scale)
     log.info("exporting the SavedModel")
-    Path(fn_args.model_run_dir).mkdir(parents=True, exist_ok=True)
-    Path(fn_args.model_run_dir, contract.HISTORY_FILE).write_text(json.dumps(results, indent=1))
-    export.save(model, transform_output, (data["image_height"], data["image_width"]), fn_args.serving_model_dir)
-    takes = Takes(data["image_height"], data["image_width"], data["classes"])
-    write_takes(Path(fn_args.serving_model_dir).parent, takes)
-    log.info("%d steps, %.0f a second, eval accuracy %.4f", settings.steps, settings.steps / seconds, eval_accuracy)
+    with seconds("export"):
+        export.save(trained.model, transform_output, size, fn_args.serving_model_dir)
+        write_takes(model_folder, Takes(*size, classes))
+
+    steps_done = settings.steps - trained.resumed_at_step
+    digest = weights_sha256({name: v.numpy() for name, v in trained.model.named_weights().items()})
+    validated = [point for point in trained.history if point.eval_accuracy is not None]
+    chosen = max(validated, key=lambda p: p.eval_accuracy or 0.0) if settings.keep == "best" else validated[-1]
+    results = {
+        "train_accuracy": train_accuracy,
+        "eval_accuracy": chosen.eval_accuracy,
+        "weights_sha256": digest,
+        "exported_step": chosen.step,
+        "resumed_at_step": trained.resumed_at_step,
+        "train_examples": source.examples,
+        "loop_seconds": seconds.parts["loop"],
+        "steps_per_second": steps_done / seconds.parts["loop"],
+        "seconds": seconds.parts,
+        "settings": asdict(settings),
+        "history": [asdict(point) for point in trained.history],
+    }
+    for folder in (Path(fn_args.model_run_dir), model_folder):
+        (folder / contract.HISTORY_FILE).write_text(json.dumps(results, indent=1))
+    checkpoints.remove()
+    resumed = f", resumed at step {trained.resumed_at_step}" if trained.resumed_at_step else ""
+    log.info("weights %s", digest)
+    log.info(
+        "%d steps, %.0f a second, eval accuracy %.4f%s",
+        settings.steps,
+        results["steps_per_second"],
+        chosen.eval_accuracy,
+        resumed,
+    )
+
+
+class Stopwatch:
+    """Wall seconds by part."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.parts[part] = round(time.monotonic() - started, 3)
+
+
+class Reporter:
+    """Tells the log (and so the live table) and TensorBoard about each new point."""
+
+    def __init__(self, folder: Path, settings: TrainSettings) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = tf.summary.create_file_writer(str(folder))
+        self._steps = settings.steps
+        self._eval_accuracy = ""
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def __call__(self, point: Point, steps_per_second: float) -> None:
+        if point.eval_accuracy is not None:
+            self._eval_accuracy = f"eval accuracy {point.eval_accuracy:.4f}, "
+        left = (self._steps - point.step) / steps_per_second
+        log.info(
+            "step %d of %d, loss %.4f, %s%.0f steps/s, %.0f s left",
+            point.step,
+            self._steps,
+            point.loss,
+            self._eval_accuracy,
+            steps_per_second,
+            left,
+        )
+        with self._writer.as_default(step=point.step):
+            for name, value in asdict(point).items():
+                if name != "step" and value is not None:
+                    write_scalar(name, value)
+            write_scalar("steps_per_second", steps_per_second)
+
+
+def write_scalar(name: str, value: float) -> None:
+    """tf.summary.scalar, which since TensorFlow 2.21 needs the package tensorboard even to write."""
+    metadata = tf.compat.v1.SummaryMetadata(
+        plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"), data_class="DATA_CLASS_SCALAR"
+    )
+    tf.summary.write(name, tf.constant(value, tf.float32), metadata=metadata)
+
+
+def _checkpoint_folder(settings: TrainSettings, model_folder: Path) -> Path:
+    """Beside the folders of the executions, `<node>/model/<execution>`: a rerun is another execution."""
+    return Path(settings.checkpoint_folder) if settings.checkpoint_folder else model_folder.parents[1] / "checkpoints"
+
+
+def _run_key(settings: TrainSettings, source: Source, scale: PixelScale, classes: int) -> str:
+    here = Path(__file__).parent
+    return run_key(
+        asdict(settings),
+        data=source.digest,
+        order=type(source).__name__,
+        scale=hashlib.sha256(scale.scale.tobytes() + scale.offset.tobytes()).hexdigest(),
+        classes=classes,
+        source=[hashlib.sha256((here / name).read_bytes()).hexdigest() for name in SOURCE],
+        tensorflow=tf.__version__,
+    )

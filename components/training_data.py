@@ -1,10 +1,14 @@
-"""Transformed examples in memory, always in the same order."""
+"""Examples for the training loop: raw uint8 pixels, resident in memory or streamed, in an order that the seed decides.
+
+Both sources answer `take(start, stop)` with what the steps start .. stop-1 need, and `pick` turns one step's part of
+it into images and labels inside the training graph. Nothing depends on where a run was interrupted.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,39 +16,242 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from components import contract
+from components.errors import InputError, UsageError, UserError
+from components.settings import TrainSettings
 
-READ_BATCH = 5000
+READ_BATCH: Final = 5000
+SHUFFLE_WINDOW: Final = 20_000  # records held while streaming: 16 MB of MNIST
+PROBES: Final = 64
+SCALE_TOLERANCE: Final = 1e-4  # float32 rounding of pixels that are a few units large
+
+UInt8Array = npt.NDArray[np.uint8]
+Int64Array = npt.NDArray[np.int64]
 
 
 class Split(NamedTuple):
-    """One split, transformed.
+    """images: uint8 [examples, pixels], raw 0..255; labels: int64 [examples], 0 .. classes-1"""
 
-    pixels: float32 [examples, pixels]; labels: int64 [examples]
+    images: UInt8Array
+    labels: Int64Array
+
+    def batches(self) -> Iterator[Split]:
+        for start in range(0, len(self.labels), READ_BATCH):
+            yield Split(self.images[start : start + READ_BATCH], self.labels[start : start + READ_BATCH])
+
+
+class PixelScale(NamedTuple):
+    """What the Transform graph does to raw pixels: raw * scale + offset; both float32 [pixels]."""
+
+    scale: npt.NDArray[np.float32]
+    offset: npt.NDArray[np.float32]
+
+
+class Source(Protocol):
+    """The train split.
+
+    Attributes:
+        examples: how many there are.
+        digest: SHA-256 of their content, in the order that training sees it.
+        spec: tf.TensorSpecs of what `take` answers.
     """
 
-    pixels: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
+    examples: int
+    digest: str
+    spec: Any
+
+    def take(self, start: int, stop: int) -> Any:
+        """Tensors whose first dimension is the step."""
+
+    def pick(self, part: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """One step's part, or a slice of it -> uint8 [batch, pixels], int64 [batch]. Runs inside the graph."""
+
+    def batches(self) -> Iterator[Split]:
+        """All examples once, in no particular order."""
 
 
-def load_split(files: Sequence[str], transform_output: tft.TFTransformOutput) -> Split:
-    """Read raw tf.Examples (gzip TFRecords) and apply the Transform graph, once.
+class Resident:
+    """A split in memory as uint8. A step takes indices; the graph gathers."""
 
-    Beam writes examples in no particular order and may cut them into any number of files; sorting by content
-    makes a training run repeatable whatever wrote its data.
+    def __init__(self, split: Split, settings: TrainSettings) -> None:
+        # Beam writes examples in no particular order and cuts them into any number of files; sorted by content they
+        # are the same whatever wrote them.
+        pairs = zip(split.images, split.labels, strict=True)
+        content = [hashlib.blake2b(row.tobytes() + bytes([y]), digest_size=8).digest() for row, y in pairs]
+        order = np.argsort(np.array(content, "S8"), kind="stable")
+        images, labels = split.images[order], split.labels[order]
+        self.digest = _sha256(labels, images)
+        self.examples = len(order)
+        self._settings = settings
+        self._images, self._labels = tf.constant(images), tf.constant(labels)
+        self.spec = tf.TensorSpec([None, settings.batch_size], tf.int32)
+
+    def take(self, start: int, stop: int) -> tf.Tensor:
+        return tf.constant(batch_order(self.examples, self._settings, start, stop))  # [steps, batch]
+
+    def pick(self, part: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.gather(self._images, part), tf.gather(self._labels, part)
+
+    def batches(self) -> Iterator[Split]:
+        for start in range(0, self.examples, READ_BATCH):
+            part = slice(start, start + READ_BATCH)
+            yield Split(self._images[part].numpy(), self._labels[part].numpy())
+
+
+class Streamed:
+    """A split that stays on disk, read by tf.data: shuffled within a window of SHUFFLE_WINDOW records.
+
+    The order follows the files, so it repeats for the same artifact, not for another one of the same content.
     """
-    records = tf.data.TFRecordDataset(tf.io.gfile.glob(list(files)), "GZIP").batch(READ_BATCH)
-    serialized: list[bytes] = [record for batch in records for record in batch.numpy()]  # ten times one by one
-    serialized.sort(key=lambda record: hashlib.blake2b(record, digest_size=8).digest())
-    raw_feature_spec = transform_output.raw_feature_spec()
-    layer = transform_output.transform_features_layer()
 
-    @tf.function(reduce_retracing=True)
-    def transform(batch: tf.Tensor) -> dict[str, tf.Tensor]:
-        features = layer(tf.io.parse_example(batch, raw_feature_spec))
-        return {name: features[name] for name in (contract.PIXELS, contract.LABEL)}
+    def __init__(self, files: Sequence[str], pixels: int, examples: int, digest: str, settings: TrainSettings) -> None:
+        self._files, self._pixels, self._settings = files, pixels, settings
+        self.examples, self.digest = examples, digest
+        size = settings.batch_size
+        self.spec = (tf.TensorSpec([None, size, pixels], tf.uint8), tf.TensorSpec([None, size], tf.int64))
+        self._steps: Iterator[Any] = iter(())
+        self._next = -1
 
-    parts = [transform(tf.constant(serialized[i : i + READ_BATCH])) for i in range(0, len(serialized), READ_BATCH)]
-    return Split(
-        np.concatenate([part[contract.PIXELS].numpy() for part in parts]),
-        np.concatenate([part[contract.LABEL].numpy() for part in parts]),
-    )
+    def take(self, start: int, stop: int) -> tuple[tf.Tensor, tf.Tensor]:
+        if start != self._next:
+            self._steps = iter(self._from(start))
+        self._next = stop
+        images, labels = zip(*(next(self._steps) for _ in range(start, stop)), strict=True)
+        return tf.stack(images), tf.stack(labels)  # [steps, batch, pixels], [steps, batch]
+
+    def pick(self, part: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        return part
+
+    def batches(self) -> Iterator[Split]:
+        return read_examples(self._files, self._pixels)
+
+    def _from(self, step: int) -> tf.data.Dataset:
+        """Batches from this step on; each epoch's order depends on the seed and its number alone."""
+        size, seed = self._settings.batch_size, self._settings.seed
+
+        def epoch(number: tf.Tensor) -> tf.data.Dataset:
+            shuffled = _records(self._files).shuffle(
+                SHUFFLE_WINDOW, seed=number * 1_000_003 + seed, reshuffle_each_iteration=False
+            )
+            return shuffled.batch(size, drop_remainder=True)
+
+        number, skipped = divmod(step, self.examples // size)
+        batches = tf.data.Dataset.range(number, np.iinfo(np.int64).max).flat_map(epoch).skip(skipped)
+        return batches.map(lambda records: _parse(records, self._pixels)).prefetch(tf.data.AUTOTUNE)
+
+
+def load_train_split(files: Sequence[str], pixels: int, classes: int, settings: TrainSettings) -> Source:
+    """Read the train split once and check it; keep it if it takes at most `resident_max_mb`, else leave it on disk.
+
+    Raises:
+        InputError: a label outside 0 .. classes-1; a class without examples.
+        UsageError: fewer examples than one batch.
+    """
+    kept: list[Split] | None = []
+    examples, found, digest = 0, np.zeros(classes, np.int64), hashlib.sha256()
+    for batch in read_examples(files, pixels):
+        found += count_labels(batch.labels, classes, contract.TRAIN_SPLIT)
+        examples += len(batch.labels)
+        if kept is not None and examples * pixels <= settings.resident_max_mb * 1e6:
+            kept.append(batch)
+        else:
+            kept = None
+        digest.update(batch.labels.tobytes() + batch.images.tobytes())
+    if settings.batch_size > examples:
+        raise UsageError(f"train.batch_size is {settings.batch_size}, but the train split has only {examples} examples")
+    if not found.all() and not settings.allow_missing_classes:
+        raise InputError(
+            f"class {', '.join(map(str, np.flatnonzero(found == 0)))} has no example in the train split",
+            "Add some, correct data.classes, or leave it untrained: --set train.allow_missing_classes=true",
+        )
+    if kept is None:
+        return Streamed(files, pixels, examples, digest.hexdigest(), settings)
+    images, labels = (np.concatenate(column) for column in zip(*kept, strict=True))
+    kept.clear()  # one copy less
+    return Resident(Split(images, labels), settings)
+
+
+def load_eval_split(files: Sequence[str], pixels: int, classes: int) -> Split:
+    """The eval split, in memory. Raises InputError for a label outside 0 .. classes-1, or no example."""
+    parts = list(read_examples(files, pixels))
+    if not parts:
+        raise InputError("the eval split is empty", "Give it some of the training examples: data.eval_examples")
+    split = Split(*map(np.concatenate, zip(*parts, strict=True)))
+    count_labels(split.labels, classes, contract.EVAL_SPLIT)
+    return split
+
+
+def batch_order(examples: int, settings: TrainSettings, start: int, stop: int) -> npt.NDArray[np.int32]:
+    """Indices of the steps start .. stop-1, int32 [stop - start, batch_size].
+
+    Each epoch is a permutation that depends on the seed and the epoch's number; its incomplete last batch is left out.
+    """
+    size = settings.batch_size
+    per_epoch = examples // size
+    epochs = range(start // per_epoch, -(-stop // per_epoch))
+    orders = [np.random.default_rng([settings.seed, e]).permutation(examples)[: per_epoch * size] for e in epochs]
+    first = start - epochs[0] * per_epoch
+    return np.concatenate(orders).reshape(-1, size)[first : first + stop - start].astype(np.int32)
+
+
+def count_labels(labels: Int64Array, classes: int, split: str) -> Int64Array:
+    """Examples per class, int64 [classes]. Raises InputError for a label outside 0 .. classes-1."""
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.size:
+        raise InputError(
+            f"label {wrong[0]} in the {split} split ({wrong.size:,} such), data.classes allows 0 to {classes - 1}",
+            "Correct the data, or set data.classes to the number of classes it has.",
+        )
+    return np.bincount(labels, minlength=classes)
+
+
+def read_examples(files: Sequence[str], pixels: int) -> Iterator[Split]:
+    """Raw tf.Examples of gzip TFRecords, READ_BATCH at a time, in the files' order."""
+    batches = _records(files).batch(READ_BATCH).map(lambda records: _parse(records, pixels)).prefetch(2)
+    for images, labels in batches.as_numpy_iterator():
+        yield Split(images, labels)
+
+
+def pixel_scale(transform_output: tft.TFTransformOutput, pixels: int) -> PixelScale:
+    """Ask the Transform graph what it does to a pixel, so that augmentation can come before it.
+
+    The loop keeps and augments raw pixels; the graph takes bytes. It is asked about black, white and random images.
+
+    Raises:
+        UserError: the graph answers NaN or infinity, or is not one scale and one offset per pixel.
+    """
+    probes = np.random.default_rng(0).integers(0, 256, (PROBES, pixels)).astype(np.uint8)
+    probes[0], probes[1] = 0, contract.MAX_PIXEL
+    spec = transform_output.raw_feature_spec()
+    features = {name: tf.zeros([PROBES, 1], feature.dtype) for name, feature in spec.items()}
+    features[contract.IMAGE] = tf.constant([[row.tobytes()] for row in probes])
+    answer = transform_output.transform_features_layer()(features)[contract.PIXELS].numpy()  # [PROBES, pixels]
+    if not np.isfinite(answer).all():
+        raise UserError("the Transform graph answers NaN or infinite pixels", "See components/transform.py.")
+    found = PixelScale((answer[1] - answer[0]) / contract.MAX_PIXEL, answer[0])
+    if np.abs(probes * found.scale + found.offset - answer).max() > SCALE_TOLERANCE * max(1, np.abs(answer).max()):
+        raise UserError(
+            "the Transform graph is not one scale and one offset per pixel",
+            "The training loop augments raw pixels and scales them afterwards; see components/transform.py.",
+        )
+    return found
+
+
+def _sha256(*arrays: npt.NDArray[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _records(files: Sequence[str]) -> tf.data.Dataset:
+    return tf.data.TFRecordDataset(sorted(tf.io.gfile.glob(list(files))), "GZIP", buffer_size=1 << 20)
+
+
+def _parse(records: tf.Tensor, pixels: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """string [batch] -> uint8 [batch, pixels], int64 [batch]"""
+    spec = {
+        contract.IMAGE: tf.io.FixedLenFeature([], tf.string),
+        contract.LABEL: tf.io.FixedLenFeature([], tf.int64),
+    }
+    features = tf.io.parse_example(records, spec)
+    return tf.reshape(tf.io.decode_raw(features[contract.IMAGE], tf.uint8), [-1, pixels]), features[contract.LABEL]

@@ -49,7 +49,7 @@ def create_pipeline(settings: Settings, files: IdxFiles, home: Home, *, local: b
         preprocessing_fn="components.transform.preprocessing_fn",
         materialize=False,  # the Trainer applies the graph in memory: see docs/decisions/0002
         disable_statistics=True,
-        custom_config={"pixels": settings.data.pixels},
+        custom_config={"pixels": settings.data.pixels, "scaling": settings.transform.scaling},
     )
     transform.add_upstream_node(validator)  # anomalies stop the run here
 
@@ -99,7 +99,9 @@ def create_pipeline(settings: Settings, files: IdxFiles, home: Home, *, local: b
             filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(home.serving_model))
         ),
         custom_config={
-            "settings": {name: asdict(getattr(settings, name)) for name in ("data", "train", "gate", "infra")},
+            "settings": {
+                name: asdict(getattr(settings, name)) for name in ("data", "transform", "train", "gate", "infra")
+            },
             "data_sha256": data_sha256,
             "keep_versions": settings.push.keep_versions,
         },

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from components.settings import (
     PushSettings,
     ServingSettings,
     TrainSettings,
+    TransformSettings,
 )
 from pipeline.beam import BeamSettings
 from pipeline.kubeflow.settings import KubeflowSettings
@@ -29,6 +31,7 @@ class Settings:
     """Everything a run depends on. Each component owns its section."""
 
     data: DataSettings = field(default_factory=DataSettings)
+    transform: TransformSettings = field(default_factory=TransformSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     gate: GateSettings = field(default_factory=GateSettings)
     infra: InfraSettings = field(default_factory=InfraSettings)
@@ -67,11 +70,12 @@ def load(config: Path, overrides: Sequence[str] = ()) -> Settings:
     return Settings(**{name: kind(**sections[name]) for name, kind in SECTIONS.items()})
 
 
+@functools.cache
 def _known_keys() -> dict[str, Any]:
     return {
-        f"{section}.{f.name}": typing.get_type_hints(kind)[f.name]
+        f"{section}.{name}": hint
         for section, kind in SECTIONS.items()
-        for f in fields(kind)
+        for name, hint in typing.get_type_hints(kind).items()
     }
 
 

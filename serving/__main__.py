@@ -45,7 +45,9 @@ def up(
     grpc_port: GrpcPort = 8500,
     rest_port: RestPort = 8501,
     foreground: Annotated[bool, typer.Option(help="Stay with the server instead of leaving it behind.")] = False,
-    with_parent: Annotated[bool, typer.Option(help="With --foreground: end when the calling process ends.")] = False,
+    with_parent: Annotated[
+        int | None, typer.Option(metavar="PID", help="With --foreground: end when the calling process, PID, ends.")
+    ] = None,
     unproven: Annotated[bool, typer.Option(help="Serve a version even if its manifest does not vouch for it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -54,10 +56,10 @@ def up(
 
     setup = backends.Setup(home.resolve(), grpc_port, rest_port, unproven)
     if foreground:
+        if with_parent is not None:
+            server.end_with(with_parent)
         choice = server.become(setup, backend)
         say(f"serving with the {choice.name} backend ({choice.why})")
-        if with_parent:
-            server.end_with_parent()
         words = backends.command(choice, setup)
         os.execvpe(words[0], words, backends.environment(choice))
     running, new = server.start(setup, backend)

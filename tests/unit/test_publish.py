@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from components.publish import TEMPORARY, publish
+from components.manifest import Manifest
+from components.publish import TEMPORARY, prune, publish
 
 
 @pytest.fixture
@@ -34,6 +35,36 @@ def test_versions_are_whole_and_rise_even_when_the_clock_does_not(model: Path, t
     assert [version.name for version in versions] == ["100", "101", "102"]
     for version in versions:
         assert content(version) == content(model)
+
+
+def described(version: int, files: dict[str, str]) -> Manifest:
+    return Manifest(
+        model="mnist", version=version, run_id="run", git_commit=None, created_utc="", settings={}, data_sha256={},
+        blessed=True, infra_blessed=True, gate=[], infra=[], metrics={}, weights_sha256="", files=files,
+    )  # fmt: skip
+
+
+def test_the_newest_version_is_not_pushed_twice_unless_it_was_touched(model: Path, tmp_path: Path) -> None:
+    base = tmp_path / "mnist"
+    first = publish(model, base, 1, described)
+    assert publish(model, base, 5, described) == first
+    (first / "saved_model.pb").write_bytes(b"another")
+    second = publish(model, base, 5, described)
+    assert second.name == "5"
+    (model / "saved_model.pb").write_bytes(b"trained again")
+    assert publish(model, base, 5, described).name == "6"
+    assert visible(base) == ["1", "5", "6"]
+
+
+def test_old_versions_go_unless_they_are_pinned(model: Path, tmp_path: Path) -> None:
+    base = tmp_path / "mnist"
+    for now_s in (8, 9, 10, 11):
+        publish(model, base, now_s)
+    assert prune(base, keep=2, pinned={8}) == [9]
+    assert visible(base) == ["10", "11", "8"]
+    assert prune(base, keep=5, pinned=()) == []
+    assert prune(base, keep=1, pinned=()) == [8, 10]
+    assert not list(base.glob(".deleting-*"))
 
 
 def test_leftovers_of_a_killed_push_are_swept_and_other_folders_kept(model: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def keys(root: Path) -> dict[str, str]:
         ("components/optimizers.py", {"Trainer"}),  # imported by the trainer
         ("components/model.py", {"Trainer"}),
         ("components/pusher.py", {"Pusher"}),
-        ("components/contract.py", {"ExampleGen", "Transform", "Trainer", "Evaluator"}),
+        ("components/contract.py", {"ExampleGen", "Transform", "Trainer", "Evaluator", "Pusher"}),
         ("serving/__init__.py", set()),
         ("pipeline/progress.py", set()),
     ],

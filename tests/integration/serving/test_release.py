@@ -146,7 +146,7 @@ def test_what_was_tampered_with_is_not_started(home: Path, backend: str) -> None
     release.promote(home, 2)
     server.stop(home)
     (folder(home, 2) / "saved_model.pb").write_bytes(b"another")
-    with pytest.raises(InputError, match="not the file that was pushed"):
+    with pytest.raises(InputError, match="not as it was pushed"):
         up(home, backend)
     release.rollback(home, 1)
     release.promote(home, 3)

@@ -1,0 +1,79 @@
+"""Training on one device, all GPUs of a machine, or several machines: tf.distribute behind one setting."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+
+import tensorflow as tf
+
+from components.errors import UsageError
+
+EXAMPLE = '{"cluster": {"worker": ["host0:5000", "host1:5000"]}, "task": {"type": "worker", "index": 0}}'
+
+
+def create(name: str) -> tf.distribute.Strategy:
+    """The strategy of train.strategy. A multi-worker one waits until all workers of TF_CONFIG have come.
+
+    Raises:
+        UsageError: multi_worker without a usable TF_CONFIG, or in a process where TensorFlow has already run.
+    """
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if name == "multi_worker":
+        _check_tf_config(os.environ.get("TF_CONFIG", ""))
+        try:
+            return tf.distribute.MultiWorkerMirroredStrategy()
+        except RuntimeError as e:  # "Collective ops must be configured at program startup"
+            raise UsageError(
+                f"train.strategy=multi_worker needs a Trainer in a process of its own ({e})",
+                "Run the Trainer where each node is a process, such as Kubeflow; or train.strategy=mirrored or none.",
+            ) from e
+    return tf.distribute.get_strategy()
+
+
+def _check_tf_config(text: str) -> None:
+    try:
+        config = json.loads(text)
+        workers, index = config["cluster"]["worker"], config["task"]["index"]
+        usable = config["task"]["type"] == "worker" and 0 <= int(index) < len(workers)
+    except (ValueError, KeyError, TypeError):
+        usable = False
+    if not usable:
+        raise UsageError(
+            "train.strategy is multi_worker, but TF_CONFIG does not name the workers and this task",
+            f"Set it in each worker's environment: TF_CONFIG='{EXAMPLE}'",
+        )
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes what all share: the first worker, or the only process."""
+    resolver = strategy.cluster_resolver
+    return not resolver or not resolver.task_type or resolver.task_id == 0
+
+
+def share_of(batch_size: int, strategy: tf.distribute.Strategy) -> int:
+    """Examples of a batch per replica. Raises UsageError if they do not divide evenly."""
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % replicas:
+        raise UsageError(f"train.batch_size is {batch_size}, it must be a multiple of the {replicas} replicas")
+    return int(batch_size // replicas)
+
+
+def copy_from_first(strategy: tf.distribute.Strategy, variables: Iterable[tf.Variable]) -> None:
+    """Give every replica the first replica's values: only the first worker may have found a checkpoint."""
+
+    @tf.function
+    def everywhere() -> None:
+        def on_replica() -> None:
+            context = tf.distribute.get_replica_context()
+            first = tf.equal(context.replica_id_in_sync_group, 0)
+            for variable in variables:
+                value = tf.where(first, variable, tf.zeros_like(variable))
+                variable.assign(context.all_reduce(tf.distribute.ReduceOp.SUM, value))
+
+        strategy.run(on_replica)
+
+    if strategy.num_replicas_in_sync > 1:
+        everywhere()

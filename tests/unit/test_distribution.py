@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import tensorflow as tf
+
+from components import distribution
+from components.errors import UsageError
+
+ALONE = json.dumps({"cluster": {"worker": ["127.0.0.1:1"]}, "task": {"type": "worker", "index": 0}})
+
+
+@pytest.mark.parametrize(
+    "config", ["", "{", "[]", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 3}}']
+)
+def test_workers_without_a_usable_tf_config_are_told(monkeypatch: pytest.MonkeyPatch, config: str) -> None:
+    monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(UsageError, match="TF_CONFIG does not name the workers"):
+        distribution.create("multi_worker")
+
+
+def test_workers_in_a_process_that_has_used_tensorflow_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    tf.constant(1.0) + 1.0
+    monkeypatch.setenv("TF_CONFIG", ALONE)
+    with pytest.raises(UsageError, match="a process of its own"):
+        distribution.create("multi_worker")
+
+
+def test_a_batch_that_the_replicas_cannot_share_is_refused() -> None:
+    class Three:
+        num_replicas_in_sync = 3
+
+    assert distribution.share_of(9, Three()) == 3
+    with pytest.raises(UsageError, match="multiple of the 3 replicas"):
+        distribution.share_of(10, Three())

@@ -1,0 +1,53 @@
+"""Verdicts and what is said about them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from components.gate import Check, Verdict, describe
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+CHECKS = st.builds(
+    Check, st.text(), st.text(), NUMBERS, NUMBERS, st.booleans(), st.none() | NUMBERS, at_most=st.booleans()
+)
+
+
+@pytest.mark.parametrize(
+    ("check", "says"),
+    [
+        (Check("recall", "8", 0.941, 0.95, False), "recall[8] 0.9410 < 0.9500"),
+        (Check("accuracy", "overall", 0.98, 0.97, True, 0.985), "accuracy[overall] 0.9800 >= 0.9700 (baseline 0.9850)"),
+        (Check("p99_ms", "overall", 400.0, 250.0, False, at_most=True), "p99_ms[overall] 400.0000 > 250.0000"),
+        (Check("difference", "overall", 4e-7, 1e-5, True, at_most=True), "difference[overall] 4e-07 <= 1e-05"),
+        (Check("size_bytes", "overall", 2e8, 1e8, False, at_most=True), "size_bytes[overall] 2e+08 > 1e+08"),
+    ],
+)
+def test_a_check_in_one_line(check: Check, says: str) -> None:
+    assert describe(check) == says
+
+
+def test_the_reasons_for_a_refusal_are_its_error_and_its_failed_checks() -> None:
+    good, bad = Check("recall", "0", 1.0, 0.9, True), Check("recall", "1", 0.5, 0.9, False)
+    assert Verdict(True, [good]).failures == []
+    assert Verdict(False, [good, bad], error="no server").failures == ["no server", "recall[1] 0.5000 < 0.9000"]
+
+
+@given(st.booleans(), st.lists(CHECKS), st.none() | st.text())
+def test_a_verdict_survives_its_file(
+    tmp_path_factory: pytest.TempPathFactory, blessed: bool, checks: list[Check], error: str | None
+) -> None:
+    path = tmp_path_factory.mktemp("verdict") / "verdict.json"
+    verdict = Verdict(blessed, checks, error, {"slices": {"overall": {"accuracy": 0.5}}})
+    verdict.write(path)
+    assert Verdict.read(path) == verdict
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"blessed": true, "checks": [{"metric": "x"}]}'])
+def test_a_damaged_verdict_is_none(tmp_path: Path, content: str) -> None:
+    (tmp_path / "verdict.json").write_text(content)
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        Verdict.read(tmp_path / "verdict.json")

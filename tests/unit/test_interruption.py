@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from components.interruption import postponed
+from tests.conftest import ROOT
+
+
+def test_a_signal_waits_for_the_end_of_the_block() -> None:
+    done = []
+
+    def work() -> None:
+        with postponed() as received:
+            signal.raise_signal(signal.SIGINT)
+            done.append(list(received))
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert done == [[signal.SIGINT]]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_without_a_signal_nothing_happens() -> None:
+    with postponed() as received:
+        pass
+    assert received == []
+
+
+def test_a_handler_that_returns_does_not_let_the_work_pass_for_done() -> None:
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with pytest.raises(SystemExit) as caught, postponed():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught.value.code == 143
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with postponed() as received:
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == []
+
+
+def test_where_nobody_handles_it_the_process_dies_of_it_afterwards() -> None:
+    code = """
+import signal
+from components.interruption import postponed
+with postponed():
+    signal.raise_signal(signal.SIGTERM)
+    print("saved", flush=True)
+print("never")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "saved\n")
