@@ -19,7 +19,11 @@ DELETED: Final = ".deleting-"
 
 
 def publish(
-    model: Path, base: Path, now_s: int, describe: Callable[[int, dict[str, str]], Manifest] | None = None
+    model: Path,
+    base: Path,
+    now_s: int,
+    describe: Callable[[int, dict[str, str]], Manifest] | None = None,
+    untrue: Collection[int] = (),
 ) -> Path:
     """Copy the SavedModel `model` to `base/<version>` so that the version appears complete, in one rename.
 
@@ -31,6 +35,7 @@ def publish(
         base: the folder that TensorFlow Serving watches; created if missing.
         now_s: seconds since the epoch, the version unless a later one exists already.
         describe: makes the manifest from the version and the SHA-256 of each file; None leaves it out.
+        untrue: versions that are known not to be what was pushed, whatever their manifest says.
 
     Returns:
         The folder of the version; its number is above every other in `base`.
@@ -44,7 +49,7 @@ def publish(
         for stale in [*base.glob(f"{TEMPORARY}*"), *base.glob(f"{DELETED}*")]:  # of a killed push: we hold the lock
             shutil.rmtree(stale)
         taken = versions(base)
-        if taken and _is_untouched(base / str(taken[-1]), files):
+        if taken and taken[-1] not in untrue and _is_untouched(base / str(taken[-1]), files):
             return base / str(taken[-1])
         version = max([now_s, *(number + 1 for number in taken)])
         temporary = base / f"{TEMPORARY}{version}"

@@ -96,7 +96,8 @@ class Executor(TfxExecutor):
                 files=files,
             )
 
-        version = publish(model, base, int(time.time()), described)
+        doubtful = json.loads(exec_properties.get(contract.DOUBTFUL_VERSIONS, "{}"))
+        version = publish(model, base, int(time.time()), described, doubtful.get("untrue", ()))
         shutil.copytree(version, pushed.uri, dirs_exist_ok=True)  # the artifact, as TFX's own Pusher keeps it
         pushed.set_string_custom_property(contract.MANIFEST_PROPERTY, manifest.sha256(version / manifest.FILE_NAME))
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=version.name)

@@ -11,11 +11,13 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from components import manifest
+from components import manifest, publish
+from components.contract import MANIFEST_PROPERTY
 from components.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -81,15 +83,52 @@ def remove_unpublished(store: MetadataStore, root: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def pushed_version_is_whole(store: MetadataStore) -> bool:
-    """Whether the last pushed version is still as its manifest says (true if there was none)."""
-    pushed = [a for a in store.get_artifacts_by_type("PushedModel") if a.custom_properties["pushed"].int_value == 1]
-    if not pushed:
-        return True
-    last = max(pushed, key=lambda artifact: artifact.id)
+class DoubtfulVersions(NamedTuple):
+    """Numbers of versions that are not what a run recorded.
+
+    Attributes:
+        untrue: something else lies there: changed, swapped, half copied, put there by hand.
+        unrecorded: its manifest vouches for it, but the run was killed before it could record the push.
+    """
+
+    untrue: list[int]
+    unrecorded: list[int]
+
+
+def doubtful_versions(store: MetadataStore, base: Path) -> DoubtfulVersions:
+    """Hold the versions below `base` against their records.
+
+    Pushes whose version is gone are marked as deleted in MLMD, so that the Pusher pushes anew.
+    """
+    recorded, gone = {}, []
+    for push in store.get_artifacts_by_type("PushedModel"):
+        known = push.custom_properties
+        if known["pushed"].int_value != 1:
+            continue
+        recorded[known["pushed_version"].string_value] = known[MANIFEST_PROPERTY].string_value
+        if push.state == mlmd.Artifact.LIVE and not Path(known["pushed_destination"].string_value).exists():
+            push.state = mlmd.Artifact.DELETED
+            gone.append(push)
+    if gone:
+        store.put_artifacts(gone)
+    found = DoubtfulVersions([], [])
+    for number in publish.versions(base) if base.is_dir() else []:
+        record = recorded.get(str(number))
+        if problem := _untrue(base / str(number), record):
+            log.warning("%s", problem)
+            found.untrue.append(number)
+        elif record is None:
+            found.unrecorded.append(number)
+    return found
+
+
+def _untrue(version: Path, manifest_sha256: str | None) -> str | None:
+    """Why a version is not what was pushed; None if it is. Without a record the manifest decides."""
     try:
-        manifest.verify(Path(last.custom_properties["pushed_destination"].string_value))
+        manifest.verify(version)
     except InputError as e:
-        log.warning("%s", e)
-        return False
-    return True
+        return e.problem
+    path = version / manifest.FILE_NAME
+    if manifest_sha256 not in (None, manifest.sha256(path)):
+        return f"{path}: not the manifest that was recorded in MLMD"
+    return None

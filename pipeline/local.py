@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +16,9 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
+from components.contract import DOUBTFUL_VERSIONS
 from pipeline import integrity, lineage
+from pipeline.integrity import DoubtfulVersions
 from pipeline.progress import State
 from pipeline.source_key import PARAMETER, modules_named_by, source_sha256
 
@@ -53,14 +56,16 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
 
     Args:
         root: the pipeline root, where artifacts lie.
+        doubtful: versions that are not what a run recorded.
 
     Attributes:
         execution_ids: MLMD execution of each node that ran or was cached, by node id.
     """
 
-    def __init__(self, events: Events, root: Path) -> None:
+    def __init__(self, events: Events, root: Path, doubtful: DoubtfulVersions) -> None:
         super().__init__()
         self._root = root
+        self._doubtful = doubtful
         self.execution_ids: dict[str, int] = {}
         self._events = events
 
@@ -69,15 +74,16 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         deployment = runner_utils.extract_local_deployment_config(pipeline)
         store_kinds = deployment.metadata_connection_config
         connection = getattr(store_kinds, store_kinds.WhichOneof("connection_config"))
-        with metadata.Metadata(connection) as handle:
-            push_anew = not integrity.pushed_version_is_whole(handle.store)
         for wrapper in pipeline.nodes:
             node = wrapper.pipeline_node
             node_id = node.node_info.id
             executor = runner_utils.extract_executor_spec(deployment, node_id)
             _add_source_key(node, executor)
-            if node_id == "Pusher" and push_anew:
-                node.execution_options.caching_options.enable_cache = False
+            if node_id == "Pusher" and any(
+                self._doubtful
+            ):  # part of its cache key, so it runs: the newest is to be true
+                doubtful = json.dumps(self._doubtful._asdict())
+                node.parameters.parameters[DOUBTFUL_VERSIONS].field_value.string_value = doubtful
             launch = launcher.Launcher(
                 pipeline_node=node,
                 mlmd_connection=metadata.Metadata(connection),

@@ -149,10 +149,13 @@ def _run(
         integrity.remove_unpublished(handle.store, home.artifacts)
         for line in integrity.forget_damaged(handle.store, home.artifacts):
             print(line, file=stream)
+        doubtful = integrity.doubtful_versions(handle.store, home.serving_model)
+    for number in doubtful.untrue:
+        print(f"version {number} is not what was pushed: it is left alone", file=stream)
     result.startup_seconds = round(time.monotonic() - started, 2)
 
     with Progress([node.pipeline_node.node_info.id for node in ir.nodes], stream) as progress:
-        runner = local.LocalRunner(_Screen(progress, capture), home.artifacts)
+        runner = local.LocalRunner(_Screen(progress, capture), home.artifacts, doubtful)
         try:
             runner.run_with_ir(ir)
         except local.NodeFailedError as e:

@@ -95,8 +95,12 @@ def command(choice: Choice, setup: Setup) -> list[str]:
     """The command that runs the server in the foreground."""
     if choice.name == "container":
         return container_command(choice.program, setup)
-    program = [choice.program] if choice.name == "binary" else [choice.program, "-m", "serving.model_server"]
-    return [*program, *server_flags(setup.config_file, DEPLOY / "monitoring.config", setup.grpc_port, setup.rest_port)]
+    flags = server_flags(setup.config_file, DEPLOY / "monitoring.config", setup.grpc_port, setup.rest_port)
+    if choice.name == "binary":
+        return [choice.program, *flags]
+    # TensorFlow Serving would load whatever appears under a number: half a copy, a model that nobody blessed.
+    proven = [] if setup.unproven else ["--proven_only=true"]
+    return [choice.program, "-m", "serving.model_server", *flags, *proven]
 
 
 def server_flags(models_config: Path, monitoring_config: Path, grpc_port: int, rest_port: int) -> list[str]:

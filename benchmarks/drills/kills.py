@@ -5,7 +5,7 @@
 Each round starts `python -m pipeline run` with small settings and kills that process, and nothing else, at a time
 drawn from 0 to the length of a whole run; a server answers all the while. Now and then the settings change, so that
 nodes run again instead of being cached. After every kill: each version folder is blessed and whole, the server
-answers from such a one and as before, and no process of the run is left. After every tenth kill and at the end the
+answers from such a one and as before, and no process of the run is left. After every twentieth kill and at the end the
 run is repeated without a kill: exit 0, nothing in MLMD is under way, and `python -m pipeline validate` holds.
 Writes build/drills_kill.json after every kill.
 """
@@ -27,9 +27,9 @@ from benchmarks.drills.product import REPOSITORY, Product, Watch, kill, still_al
 from tests.synthetic import write_data_set
 
 RESULT_FILE: Final = REPOSITORY / "build" / "drills_kill.json"
-REPEAT_EVERY: Final = 10
-CHANGE_TRAINING: Final = 0.35  # chance that the next run trains another model,
-CHANGE_DATA: Final = 0.15  # or begins with other examples and another schema
+REPEAT_EVERY: Final = 20
+CHANGE_TRAINING: Final = 0.5  # chance that the next run trains another model,
+CHANGE_DATA: Final = 0.3  # or begins with other examples and another schema
 START_UP: Final = "start-up"
 
 

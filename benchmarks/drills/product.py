@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -73,9 +72,9 @@ class Product:
         settings = ["--config", "configs/quick.toml", "--set", f"data.source={data or self.data}"]
         return [sys.executable, "-m", "pipeline", "run", "--json", "--home", str(self.home), *settings, *words]
 
-    def run(self, *words: str, data: Path | None = None) -> Done:
-        """`python -m pipeline run`; `words` are further options."""
-        return _finished(self.run_command(*words, data=data))
+    def run(self, *words: str, data: Path | None = None, checkout: Path = REPOSITORY) -> Done:
+        """`python -m pipeline run`; `words` are further options, `checkout` is where the source lies."""
+        return _finished(self.run_command(*words, data=data), checkout)
 
     def start_run(self, *words: str) -> subprocess.Popen[str]:
         """A run in the background."""
@@ -99,9 +98,9 @@ class Product:
     def serving(self, command: str, *words: str) -> Done:
         return _finished([sys.executable, "-m", "serving", command, "--home", str(self.home), *words])
 
-    def up(self) -> Done:
-        """Start the embedded server on free ports."""
-        ports = ("--grpc-port", str(free_port()), "--rest-port", str(free_port()))
+    def up(self, grpc_port: int, rest_port: int) -> Done:
+        """Start the embedded server."""
+        ports = ("--grpc-port", str(grpc_port), "--rest-port", str(rest_port))
         return self.serving("up", "--json", "--backend", "embedded", *ports)
 
     def versions(self) -> list[int]:
@@ -148,10 +147,8 @@ class Product:
         return dataset.read_images(dataset.locate(self.data).test_images)[:ASKED]
 
 
-def _finished(command: list[str]) -> Done:
-    done = subprocess.run(
-        command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=RUN_TIMEOUT_S
-    )
+def _finished(command: list[str], folder: Path = REPOSITORY) -> Done:
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=RUN_TIMEOUT_S)
     return Done(done.returncode, done.stdout, done.stderr)
 
 
@@ -195,7 +192,7 @@ def wait_until(holds: Callable[[], Any], timeout_s: float = SETTLE_S) -> bool:
 
 @dataclass
 class Watch:
-    """A client that never stops asking the home's server, without a label.
+    """A server of the home, and a client that never stops asking it, without a label.
 
     Attributes:
         served: versions in the order in which they began to answer.
@@ -206,12 +203,15 @@ class Watch:
     """
 
     product: Product
+    grpc_port: int = field(default_factory=free_port)
+    rest_port: int = field(default_factory=free_port)
     served: list[int] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     answered: int = 0
     _known: dict[int, Any] = field(default_factory=dict)
-    _stop: threading.Event = field(default_factory=threading.Event)
+    _ended: threading.Event = field(default_factory=threading.Event)
+    _asking: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def now(self) -> int | None:
@@ -223,17 +223,27 @@ class Watch:
         before = self.answered + len(self.failures)
         wait_until(lambda: self.answered + len(self.failures) >= before + 5)
 
-    def ask_for_ever(self, address: str) -> None:
+    def answers_with(self, version: int) -> bool:
+        """Whether this version answers, at the latest after a while."""
+        return wait_until(lambda: self.now == version)
+
+    def restart(self) -> Done:
+        """Stop the server and start it again, as an operator does; asking pauses meanwhile."""
+        with self._asking:
+            self.product.serving("down")
+            return self.product.up(self.grpc_port, self.rest_port)
+
+    def ask_for_ever(self) -> None:
         images = self.product.test_images()
-        with connect(address, attempts=1) as client:
-            while not self._stop.wait(PAUSE_S):
+        while not self._ended.wait(PAUSE_S):
+            with self._asking, connect(f"127.0.0.1:{self.grpc_port}", attempts=1) as client:
                 try:
                     answer = client.predict({contract.IMAGES: images}, model=contract.MODEL_NAME)
                 except UserError as e:
                     self.failures.append(str(e))
                     continue
-                self._take(answer.version, answer.outputs[contract.PROBABILITIES])
-                self.answered += 1
+            self._take(answer.version, answer.outputs[contract.PROBABILITIES])
+            self.answered += 1
 
     def _take(self, version: int, probabilities: Any) -> None:
         if version not in self._known:
@@ -248,34 +258,23 @@ class Watch:
         if version != self.now:
             self.served.append(version)
 
-    def stop(self) -> None:
-        self._stop.set()
+    def end(self) -> None:
+        self._ended.set()
 
 
 @contextmanager
 def watched(product: Product) -> Iterator[Watch]:
     """Serve the home with the embedded backend, and ask all the time."""
-    up = product.up()
+    watch = Watch(product)
+    up = product.up(watch.grpc_port, watch.rest_port)
     if up.code:
         raise RuntimeError(up.stderr)
-    watch = Watch(product)
-    asking = threading.Thread(target=watch.ask_for_ever, args=(f"127.0.0.1:{up.json['grpc_port']}",), daemon=True)
+    asking = threading.Thread(target=watch.ask_for_ever, daemon=True)
     asking.start()
     try:
         watch.settle()
         yield watch
     finally:
-        watch.stop()
+        watch.end()
         asking.join()
         product.serving("down")
-
-
-@contextmanager
-def scratch(folder: Path | None = None) -> Iterator[Path]:
-    """A folder to work in, removed afterwards unless it was named."""
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder.resolve()
-        return
-    with tempfile.TemporaryDirectory() as temporary:
-        yield Path(temporary)

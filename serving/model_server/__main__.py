@@ -22,10 +22,12 @@ import uvloop
 from google.protobuf import text_format
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from components import manifest
+from components.errors import InputError
 from serving.model_server import flags as flags_module
 from serving.model_server import versions, warmup
 from serving.model_server.capi import library
-from serving.model_server.errors import ServingError
+from serving.model_server.errors import Code, ServingError
 from serving.model_server.flags import FlagError, Flags
 from serving.model_server.grpc_layer import SIZE_OPTIONS, GrpcLayer, channel_options
 from serving.model_server.manager import Manager, Policy
@@ -82,6 +84,11 @@ class Server:
         self.workers = Workers(limit=4 * (os.cpu_count() or 1))
 
     def _load(self, name: str, version: int, folder: Path) -> Servable:
+        if self.flags.proven_only:
+            try:
+                manifest.verify(folder)
+            except InputError as e:
+                raise ServingError(Code.FAILED_PRECONDITION, e.problem) from None
         servable = Servable(name, version, folder, self.flags.saved_model_tags.split(","), session_config(self.flags))
         if self.flags.enable_model_warmup:
             try:

@@ -51,6 +51,8 @@ class Flags:
     version: bool = False
     # Ours: the real server binds all interfaces; this stand-in stays on loopback unless told otherwise.
     bind_address: str = "127.0.0.1"
+    # Ours: load a version only if its manifest vouches for it.
+    proven_only: bool = False
 
 
 def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:

@@ -53,7 +53,9 @@ def test_the_newest_version_is_not_pushed_twice_unless_it_was_touched(model: Pat
     assert second.name == "5"
     (model / "saved_model.pb").write_bytes(b"trained again")
     assert publish(model, base, 5, described).name == "6"
-    assert visible(base) == ["1", "5", "6"]
+    assert publish(model, base, 5, described).name == "6"
+    assert publish(model, base, 5, described, untrue=[6]).name == "7"
+    assert visible(base) == ["1", "5", "6", "7"]
 
 
 def test_old_versions_go_unless_they_are_pinned(model: Path, tmp_path: Path) -> None:
