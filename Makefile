@@ -3,16 +3,18 @@
 PYTHON ?= python3
 CONFIG ?= configs/default.toml
 ARGS   ?=
+HOST   ?=
+IMAGE  ?= mnist-tfx:0.1.0
 VENV   := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock protos pipeline serve query validate stop test test-unit lint coverage bench drills clean
+.PHONY: help setup lock protos pipeline serve query validate stop kubeflow kubeflow-submit image test test-unit lint coverage bench drills clean
 
 help: ## Show this list
 	@echo "make pipeline   run the whole pipeline on the real MNIST"
 	@echo "make test       run all tests"
 	@echo
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 	@echo
 	@echo "  CONFIG=configs/quick.toml   another configuration"
 	@echo "  ARGS='--set train.steps=500 --home DIR'   options passed on"
@@ -34,6 +36,17 @@ validate: setup ## Prove that the served model is the one that was blessed
 
 stop: setup ## Stop the server
 	@$(VENV)/python -m serving down $(ARGS)
+
+kubeflow: setup ## Compile the DAG for Kubeflow Pipelines (build/pipeline.yaml); IMAGE=registry/name:tag
+	@$(VENV)/python -m pipeline compile --config $(CONFIG) --set kubeflow.image=$(IMAGE) $(ARGS)
+
+kubeflow-submit: kubeflow ## Compile, run on Kubeflow Pipelines at HOST=http://..., and wait for the end
+	@$(VENV)/python -m pipeline submit --wait $(if $(HOST),--host $(HOST))
+
+image: ## Build the image of the Kubeflow tasks (docker or podman): IMAGE=registry/name:tag
+	@engine=$$(command -v docker || command -v podman) || { \
+	  echo "image: neither docker nor podman is here; build where one is, with the same command" >&2; exit 5; }; \
+	"$$engine" build --tag $(IMAGE) .
 
 test: setup ## Run all tests (unit, integration, end to end)
 	@$(VENV)/python -m pytest $(ARGS)

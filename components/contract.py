@@ -50,5 +50,6 @@ HISTORY_FILE: Final = "history.json"  # in ModelRun: loss by step, accuracies, s
 TAKES_FILE: Final = "takes.json"  # in Model, beside the SavedModel: image size and number of classes
 MANIFEST_PROPERTY: Final = "manifest_sha256"  # of PushedModel: a manifest edited later is noticed
 VERDICT_FILE: Final = "verdict.json"  # in ModelBlessing and InfraBlessing: blessed, checks, metrics
+ABSENT_FILE: Final = "absent.txt"  # in an artifact that stands for none; an optional input holding it is left out
 # Parameter of the Pusher, JSON {"untrue": [versions that it must not take for its own push], "unrecorded": [...]}.
 DOUBTFUL_VERSIONS: Final = "doubtful_versions"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "default.toml"
 
+ConfigOption = Annotated[Path, typer.Option("--config", help="A TOML file of settings; configs/ has several.")]
+DEFAULT_PACKAGE = Path("build/pipeline.yaml")
+
 app = command_line.application(
     "Run the MNIST pipeline on TFX and see what happened.\n\n"
     "Exit codes: 0 done, 1 unexpected failure, 2 usage, 3 model not blessed (nothing pushed), "
@@ -45,7 +51,7 @@ def main() -> None:
 @app.command()
 def run(
     home: HomeOption = DEFAULT_HOME,
-    config: Annotated[Path, typer.Option(help="A TOML file of settings; configs/ has several.")] = DEFAULT_CONFIG,
+    config: ConfigOption = DEFAULT_CONFIG,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; repeatable.")
     ] = None,
@@ -127,6 +133,110 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     _print_summary(result)
     if result.error:
         say(result.error)
+
+
+@app.command("compile")
+def compile_(
+    home: HomeOption = DEFAULT_HOME,
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; repeatable.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The package to write, YAML.")] = DEFAULT_PACKAGE,
+    as_json: JsonOption = False,
+) -> None:
+    """Compile the pipeline for Kubeflow Pipelines.
+
+    Equal settings give equal bytes. Data and pushed versions are on the volume that [kubeflow] names; data.source is
+    a folder as the tasks see it.
+
+    Example: python -m pipeline compile --set kubeflow.image=registry.example/mnist-tfx:1.4.2
+    """
+    from pipeline import settings as settings_module
+    from pipeline.kubeflow.compile import write
+
+    with _errors_in_json(as_json):
+        written = write(settings_module.load(config, overrides or []), output, Home(home.resolve()))
+    if as_json:
+        say(json.dumps(written))
+        return
+    say(f"{written['output']}: {len(written['nodes'])} tasks on {written['image']}")
+    say("parameters of a run: " + ", ".join(f"{name} = {value}" for name, value in written["parameters"].items()))
+
+
+@app.command()
+def submit(
+    home: HomeOption = DEFAULT_HOME,
+    package: Annotated[Path, typer.Option(help="What `compile` wrote.")] = DEFAULT_PACKAGE,
+    host: Annotated[
+        str | None,
+        typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="API server, http(s)://...; in a pod: that of the cluster."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set a parameter of the run; repeatable."),
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Show the run until it ends, and exit as a local run does.")
+    ] = False,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait for the end.")] = 3600.0,
+    poll_s: Annotated[float, typer.Option("--poll", min=0.05, help="Seconds between two looks at the run.")] = 5.0,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with a bearer token; or KUBEFLOW_TOKEN; in a pod: its service account's.")
+    ] = None,
+    namespace: Annotated[str, typer.Option(help="Namespace of the run, for servers with several users.")] = "",
+    experiment: Annotated[str, typer.Option(help="The group of runs in Kubeflow Pipelines.")] = "Default",
+    pipeline_root: Annotated[
+        str, typer.Option(help="Where artifacts go, e.g. s3://bucket/path; else the server's.")
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Run a compiled package on Kubeflow Pipelines.
+
+    With --wait: the tasks' logs and the result are kept in the home, `status` shows them, and the exit code is that of
+    a local run. A run that pushes nothing fails on its Pusher task. Time-out: exit 1, the run goes on.
+
+    Example: python -m pipeline submit --host http://localhost:8888 --set train.steps=500 --wait
+    """
+    from pipeline.kubeflow import server as servers
+    from pipeline.kubeflow import submit as submission
+
+    with _errors_in_json(as_json):
+        server = servers.find(host, namespace, token_file)
+        order = submission.Order(package, overrides or [], namespace, experiment, pipeline_root)
+        run_id, compiled = submission.submit(server, order)
+        url = f"{server.host}/#/runs/details/{run_id}"
+        print(f"run {run_id}: {url}", file=sys.stderr if as_json else sys.stdout, flush=True)
+        if not wait:
+            if as_json:
+                say(json.dumps({"run_id": run_id, "status": "submitted", "url": url}))
+            return
+        stream = sys.stderr if as_json else sys.stdout
+        try:
+            result = submission.wait(server, run_id, compiled.nodes, Home(home.resolve()), stream, timeout_s, poll_s)
+        except KeyboardInterrupt as e:
+            print(f"no longer waiting; run {run_id} goes on: {url}", file=sys.stderr)
+            raise typer.Exit(EXIT_TERMINATED if isinstance(e, Terminated) else EXIT_INTERRUPTED) from None
+    if as_json:
+        say(result.to_json())
+    else:
+        _print_summary(result)
+    if result.error:
+        print(result.error, file=sys.stderr)
+    raise typer.Exit(result.exit_code)
+
+
+@contextmanager
+def _errors_in_json(as_json: bool) -> Iterator[None]:
+    """With --json, a refusal is an object on stdout as well."""
+    try:
+        yield
+    except UserError as e:
+        if as_json:
+            from pipeline.run import refused
+
+            say(refused(str(e), e.exit_code).to_json())
+        raise
 
 
 def _print_summary(result: Result) -> None:

@@ -21,6 +21,7 @@ from components.evaluator import GateEvaluator, eval_config
 from components.example_gen import IdxExampleGen
 from components.example_validator import StrictExampleValidator
 from components.infra_validator import InfraValidator
+from components.pushed_baseline import PushedBaseline
 from components.pusher import AtomicPusher
 from components.schema import CuratedSchema, schema_text
 from components.takes import Takes
@@ -29,8 +30,10 @@ from pipeline.home import Home
 from pipeline.settings import Settings
 
 
-def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline:
+def create_pipeline(settings: Settings, files: IdxFiles, home: Home, *, local: bool = True) -> Pipeline:
+    """Args: local: keeps ML Metadata in the home and has a Resolver, which Kubeflow Pipelines cannot run."""
     data, data_sha256 = {"data": asdict(settings.data)}, files.hashes()
+    takes = asdict(Takes(settings.data.image_height, settings.data.image_width, settings.data.classes))
 
     example_gen = IdxExampleGen(files, settings.data, data_sha256).with_id("ExampleGen")
     examples = example_gen.outputs["examples"]
@@ -61,12 +64,16 @@ def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline
     )
     model = trainer.outputs["model"]
 
-    baseline = Resolver(
-        strategy_class=LatestBlessedBaseline,
-        config=asdict(Takes(settings.data.image_height, settings.data.image_width, settings.data.classes)),
-        candidate=model,
-        model=Channel(type=Model),
-        model_blessing=Channel(type=ModelBlessing),
+    baseline = (
+        Resolver(
+            strategy_class=LatestBlessedBaseline,
+            config=takes,
+            candidate=model,
+            model=Channel(type=Model),
+            model_blessing=Channel(type=ModelBlessing),
+        )
+        if local
+        else PushedBaseline(candidate=model, versions=str(home.serving_model), **takes)
     ).with_id("Baseline")
     evaluator = GateEvaluator(
         examples=examples,
@@ -108,6 +115,6 @@ def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline
             *(evaluator, infra_validator, pusher),
         ],
         beam_pipeline_args=pipeline_args(settings.beam),
-        metadata_connection_config=sqlite_metadata_connection_config(str(home.metadata)),
+        metadata_connection_config=sqlite_metadata_connection_config(str(home.metadata)) if local else None,
         enable_cache=True,
     )

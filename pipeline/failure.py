@@ -15,17 +15,18 @@ _OUR_FRAME: Final = re.compile(r'File "([^"]*/(?:components|pipeline)/[^"]+\.py)
 _DISK_FULL: Final = ("No space left on device", "Disk quota exceeded")
 
 
-def explain(node_id: str, error: BaseException, log_file: Path) -> tuple[str, int]:
-    """A message of a few lines, and the exit code that goes with it."""
+def explain(node_id: str, error: BaseException, log_file: Path | None) -> tuple[str, int]:
+    """A message of a few lines, and the exit code that goes with it. Without a log file, the message is the log."""
     root = root_cause(error)
+    see_log = f"\nLog: {log_file}" if log_file else ""
     if isinstance(root, UserError):
-        return f"{node_id}: {root}\nLog: {log_file}", root.exit_code
+        return f"{node_id}: {root}{see_log}", root.exit_code
     text = "".join(traceback.format_exception(error))
     if getattr(root, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(sign in text for sign in _DISK_FULL):
         remedy = "Make room, or name another home: --home DIR"
-        return f"{node_id}: the disk is full\n{remedy}\nLog: {log_file}", InputError.exit_code
+        return f"{node_id}: the disk is full\n{remedy}{see_log}", InputError.exit_code
     where = our_line(root) or our_line(error) or "outside our code"
-    return f"{node_id} failed: {type(root).__name__}: {_first_line(root)}\nAt: {where}\nLog: {log_file}", 1
+    return f"{node_id} failed: {type(root).__name__}: {_first_line(root)}\nAt: {where}{see_log}", 1
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -20,6 +20,8 @@ from components.contract import MANIFEST_PROPERTY
 from components.errors import InputError
 from components.gate import OVERALL, Check, Verdict
 
+MODEL_RUN, PUSHED_MODEL = "ModelRun", "PushedModel"  # names of TFX's types
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -62,16 +64,16 @@ def outcome(store: MetadataStore, execution_ids: dict[str, int]) -> Outcome:
     Args:
         execution_ids: by node id; nodes that did not run are simply absent.
     """
-    # Evaluator and InfraValidator both call their output "blessing": the artifact's type tells them apart.
-    found = {
-        artifact.type if key == keys.BLESSING_KEY else key: artifact
-        for i in execution_ids.values()
-        for key, (artifact, *_) in outputs(store, i).items()
-    }
+    made = (found for i in execution_ids.values() for found in outputs(store, i).values())
+    return outcome_of({found[0].type: found[0] for found in made})
+
+
+def outcome_of(found: dict[str, mlmd.Artifact]) -> Outcome:
+    """Put together what these artifacts say, by name of their type; those of other types are passed over."""
     metrics: dict[str, float] = {}
     gate = infra = destination = None
-    if keys.MODEL_RUN_KEY in found:
-        history = _read(found[keys.MODEL_RUN_KEY], contract.HISTORY_FILE)
+    if MODEL_RUN in found:
+        history = _read(found[MODEL_RUN], contract.HISTORY_FILE)
         metrics |= {name: history[name] for name in ("train_accuracy", "eval_accuracy") if name in history}
     if "ModelBlessing" in found:
         gate = Verdict.read(Path(found["ModelBlessing"].uri, contract.VERDICT_FILE))
@@ -80,8 +82,8 @@ def outcome(store: MetadataStore, execution_ids: dict[str, int]) -> Outcome:
         metrics["test_cross_entropy"] = overall["sparse_categorical_crossentropy"]
     if "InfraBlessing" in found and gate and gate.blessed:
         infra = Verdict.read(Path(found["InfraBlessing"].uri, contract.VERDICT_FILE))
-    if keys.PUSHED_MODEL_KEY in found:
-        pushed = found[keys.PUSHED_MODEL_KEY].custom_properties
+    if PUSHED_MODEL in found:
+        pushed = found[PUSHED_MODEL].custom_properties
         if pushed["pushed"].int_value == 1:
             destination = pushed["pushed_destination"].string_value
     return Outcome(

@@ -82,9 +82,20 @@ class Progress(logging.Handler):
         node.seconds, node.state = time.monotonic() - self._since, state
         node.detail = detail or ("" if state == "cached" else node.detail)
         self._running = None
+        self._print(node)
+
+    def _print(self, node: Node) -> None:
         if not self._console.is_terminal:
             line = f"{node.id:<18} {node.state:<8} {node.seconds:6.1f} s  {node.detail}".rstrip()
             self._console.print(line, markup=False, soft_wrap=True)
+
+    def show(self, node_id: str, state: State, seconds: float, detail: str) -> None:
+        """Set a row from outside, for a run that goes on elsewhere, where several nodes may run at once."""
+        node = next(node for node in self.nodes if node.id == node_id)
+        ended = node.state in {"waiting", "running"} and state not in {"waiting", "running"}
+        node.state, node.seconds, node.detail = state, seconds, detail
+        if ended:
+            self._print(node)
 
     def emit(self, record: logging.LogRecord) -> None:
         if self._running is not None:

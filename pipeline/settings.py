@@ -23,6 +23,7 @@ from components.settings import (
     TransformSettings,
 )
 from pipeline.beam import BeamSettings
+from pipeline.kubeflow.settings import KubeflowSettings
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Settings:
     serving: ServingSettings = field(default_factory=ServingSettings)
     push: PushSettings = field(default_factory=PushSettings)
     beam: BeamSettings = field(default_factory=BeamSettings)
+    kubeflow: KubeflowSettings = field(default_factory=KubeflowSettings)
 
 
 SECTIONS: Mapping[str, type[Any]] = typing.get_type_hints(Settings)

@@ -1,0 +1,1 @@
+"""The same DAG on Kubeflow Pipelines: compile it, run its tasks in pods, submit it."""

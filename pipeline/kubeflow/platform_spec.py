@@ -1,0 +1,38 @@
+"""What Kubernetes has to know about the tasks: volumes, secrets, image pulling. The second document of a package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from google.protobuf import json_format
+from kfp.kubernetes import kubernetes_executor_config_pb2 as pb
+
+from pipeline.kubeflow.locations import RUN_ID_VARIABLE
+from pipeline.kubeflow.settings import KubeflowSettings
+
+
+def platform_spec(settings: KubeflowSettings, executors: Iterable[str], outside: set[str]) -> dict[str, Any]:
+    """The platform spec of a pipeline.
+
+    Args:
+        executors: labels of all executors.
+        outside: those whose tasks read or write the volume.
+    """
+    configs = {label: _executor(settings, sees_volume=label in outside) for label in executors}
+    return {"platforms": {"kubernetes": {"deploymentSpec": {"executors": configs}}}}
+
+
+def _executor(settings: KubeflowSettings, sees_volume: bool) -> Any:
+    config = pb.KubernetesExecutorConfig(image_pull_policy=settings.image_pull_policy)
+    # Not as a parameter: a new value in each run would defeat the cache.
+    config.field_path_as_env.add(name=RUN_ID_VARIABLE, field_path="metadata.labels['pipeline/runid']")
+    if sees_volume:
+        mount = config.pvc_mount.add(mount_path=settings.volume_path, constant=settings.volume_claim)
+        # Newer servers read the name here, older ones above; kfp-kubernetes writes both as well.
+        mount.pvc_name_parameter.runtime_value.constant.string_value = settings.volume_claim
+        for variable in settings.secret_variables():
+            secret = config.secret_as_env.add(secret_name=variable.secret)
+            secret.key_to_env.add(secret_key=variable.key, env_var=variable.variable)
+            secret.secret_name_parameter.runtime_value.constant.string_value = variable.secret
+    return json_format.MessageToDict(config)

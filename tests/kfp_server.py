@@ -1,0 +1,147 @@
+"""A small API server of Kubeflow Pipelines over real HTTP: the routes that `submit` uses, and its faults.
+
+The shapes of the answers are those of KFP's v2beta1 API; it plays a run from a script.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+RUN_ID = "5f3c7e1a-0000-4000-8000-000000000001"
+
+
+def task(
+    node: str, state: str, message: str = "", *, pod: str | None = None, cached: bool = False
+) -> list[dict[str, Any]]:
+    """A node's steps as the server lists them: its driver, the node, and the pod below it."""
+    times = {"start_time": "2026-01-01T10:00:00Z", "end_time": "2026-01-01T10:00:07.5Z"}
+    error = {"error": {"code": 13, "message": message}} if message else {}
+    inner = "SKIPPED" if cached else state
+    return [
+        {"task_id": f"{node}-d", "display_name": f"{node}-driver", "state": "SUCCEEDED", **times},
+        {
+            "task_id": f"{node}-0",
+            "display_name": node,
+            "state": state,
+            "child_tasks": [{"task_id": f"{node}-1", "pod_name": pod or f"pod-{node}"}],
+            **times,
+            **error,
+        },
+        {"task_id": f"{node}-1", "display_name": "executor", "state": inner, **times},
+    ]
+
+
+@dataclass
+class KfpServer:
+    """Answers GETs of the run with the frames of `script`, one after another; the last stays.
+
+    Attributes:
+        script: (state of the run, task details) for each look at it.
+        logs: by pod name.
+        token: bearer token that it wants; None for none.
+        vanish_after: looks at the run after which it closes its socket for good.
+        broken_looks: how many looks it answers with half a body, then HTTP 503, first.
+        created: bodies of the runs that were created.
+    """
+
+    script: Sequence[tuple[str, list[dict[str, Any]]]]
+    logs: dict[str, str] = field(default_factory=dict)
+    token: str | None = None
+    vanish_after: int | None = None
+    broken_looks: int = 0
+    created: list[dict[str, Any]] = field(default_factory=list)
+    looks: int = 0
+
+    def __enter__(self) -> Self:
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer._get(self)
+
+            def do_POST(self) -> None:
+                outer._post(self)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread.start()
+        self.host = f"http://127.0.0.1:{self._http.server_port}"
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+    def _get(self, request: BaseHTTPRequestHandler) -> None:
+        path = request.path.partition("?")[0]
+        if not self._allowed(request):
+            return
+        if path == "/apis/v2beta1/healthz":
+            self._answer(request, 200, {"multi_user": False, "tag_name": "2.16.0"})
+        elif path == "/apis/v2beta1/experiments":
+            self._answer(
+                request, 200, {"experiments": [{"experiment_id": "e1", "display_name": "Default"}], "total_size": 1}
+            )
+        elif path == f"/apis/v2beta1/runs/{RUN_ID}":
+            self._look(request)
+        elif path.startswith(f"/apis/v1alpha1/runs/{RUN_ID}/nodes/") and path.endswith("/log"):
+            log = self.logs.get(path.split("/")[-2])
+            self._answer(
+                request, 200 if log is not None else 500, log if log is not None else {"error_message": "gone"}
+            )
+        else:
+            self._answer(request, 404, {"error": "Not Found", "code": 5, "message": "Not Found"})
+
+    def _look(self, request: BaseHTTPRequestHandler) -> None:
+        self.looks += 1
+        if self.vanish_after is not None and self.looks > self.vanish_after:
+            self._http.socket.close()
+            request.connection.close()
+            return
+        if self.looks <= self.broken_looks:
+            if self.looks == 1:  # half an answer
+                request.send_response(200)
+                request.send_header("Content-Length", "1000")
+                request.end_headers()
+                request.wfile.write(b'{"run_id"')
+                request.close_connection = True
+            else:
+                self._answer(request, 503, "upstream connect error")
+            return
+        state, details = self.script[min(self.looks - self.broken_looks, len(self.script)) - 1]
+        body: dict[str, Any] = {"run_id": RUN_ID, "state": state, "run_details": {"task_details": details}}
+        self._answer(request, 200, body)
+
+    def _post(self, request: BaseHTTPRequestHandler) -> None:
+        body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
+        if not self._allowed(request):
+            return
+        if request.path.startswith("/apis/v2beta1/runs"):
+            self.created.append(body)
+            self._answer(request, 200, {"run_id": RUN_ID, "state": "PENDING", "display_name": body["display_name"]})
+        else:
+            self._answer(request, 200, {"experiment_id": "e1", "display_name": "Default"})
+
+    def _allowed(self, request: BaseHTTPRequestHandler) -> bool:
+        if self.token is None or request.headers.get("Authorization") == f"Bearer {self.token}":
+            return True
+        self._answer(request, 401, {"error": "Unauthenticated", "code": 16, "message": "Unauthenticated"})
+        return False
+
+    def _answer(self, request: BaseHTTPRequestHandler, code: int, body: Any) -> None:
+        content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        request.send_response(code)
+        request.send_header("Content-Type", "text/plain" if isinstance(body, str) else "application/json")
+        request.send_header("Content-Length", str(len(content)))
+        request.end_headers()
+        request.wfile.write(content)

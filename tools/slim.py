@@ -1,0 +1,35 @@
+"""Take out of this environment what only developers need: the extras `dev` and `bench`. For the image of the tasks."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOR_DEVELOPERS = ("dev", "bench")
+
+
+def names(pyproject: str) -> list[str]:
+    """Packages of the developers' extras that the product itself does not ask for."""
+    project = tomllib.loads(pyproject)["project"]
+    extras = project["optional-dependencies"]
+    kept = [*project["dependencies"], *(line for k, v in extras.items() if k not in FOR_DEVELOPERS for line in v)]
+    found = {_name(line) for extra in FOR_DEVELOPERS for line in extras[extra]}
+    return sorted(found - {_name(line) for line in kept})
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0].lower()
+
+
+def main() -> None:
+    packages = names((ROOT / "pyproject.toml").read_text())
+    subprocess.run([sys.executable, "-m", "pip", "uninstall", "--yes", "--quiet", *packages], check=True)
+    print(f"slim: without {', '.join(packages)}")
+
+
+if __name__ == "__main__":
+    main()
