@@ -38,11 +38,6 @@ def test_an_edited_manifest_is_noticed_and_replaced(ground: Range) -> None:
     assert (row.before, row.after, row.repeated) == ("v2", "v2", "v3")
 
 
-def test_half_a_copy_never_answers(ground: Range) -> None:
-    row = held(ground, faults.half_copied_version, repeat=False)
-    assert (row.before, row.after) == ("v2", "v2")
-
-
 def test_kill_9_in_infra_validator_and_pusher_leaves_nothing_to_clean_up(ground: Range) -> None:
     def killed_twice(product: Product, watch: Watch) -> str:
         words = (*STRICT, "--set", "train.seed=3")
