@@ -55,7 +55,8 @@ def outputs(store: MetadataStore, execution_id: int) -> dict[str, list[mlmd.Arti
 
 
 FINISHED = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
-_OUTPUT_EVENTS = (mlmd.Event.OUTPUT, mlmd.Event.INTERNAL_OUTPUT, mlmd.Event.DECLARED_OUTPUT)
+_MADE = (mlmd.Event.OUTPUT, mlmd.Event.DECLARED_OUTPUT)
+_OUTPUT_EVENTS = (*_MADE, mlmd.Event.INTERNAL_OUTPUT)  # a resolver puts out what others have made
 
 
 def outcome(store: MetadataStore, execution_ids: dict[str, int]) -> Outcome:
@@ -133,9 +134,9 @@ def pushed_version(store: MetadataStore, version: int) -> PushedVersion | None:
     if not pushed:
         return None
     last = max(pushed, key=lambda artifact: artifact.id)
-    given = _neighbours(store, store.get_events_by_artifact_ids([last.id]), _OUTPUT_EVENTS, mlmd.Event.INPUT)
+    given = _neighbours(store, store.get_events_by_artifact_ids([last.id]), _MADE, mlmd.Event.INPUT)
     blessing, infra = given[keys.MODEL_BLESSING_KEY], given[keys.INFRA_BLESSING_KEY]
-    made_with = _neighbours(store, store.get_events_by_artifact_ids([blessing.id]), _OUTPUT_EVENTS, *_OUTPUT_EVENTS)
+    made_with = _neighbours(store, store.get_events_by_artifact_ids([blessing.id]), _MADE, *_MADE)
     return PushedVersion(
         model_id=given[keys.MODEL_KEY].id,
         evaluation_id=made_with[keys.EVALUATION_KEY].id,
