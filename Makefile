@@ -8,7 +8,7 @@ IMAGE  ?= mnist-tfx:0.1.0
 VENV   := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock protos pipeline serve query validate stop kubeflow kubeflow-submit image test test-unit lint coverage bench clean
+.PHONY: help setup lock protos pipeline serve query validate stop kubeflow kubeflow-submit image test test-unit lint coverage bench drills clean
 
 help: ## Show this list
 	@echo "make pipeline   run the whole pipeline on the real MNIST"
@@ -72,6 +72,10 @@ bench: setup ## Measure everything (more than an hour) and write the README's nu
 	@for name in load swaps drain soak rollback; do $(VENV)/python -m benchmarks.serving_$$name || exit; done
 	@for name in speed memory scores; do $(VENV)/python -m benchmarks.training_$$name || exit; done
 	@$(VENV)/python -m benchmarks.readme
+
+drills: setup ## Attack the product (an hour): faults of all kinds, then 200 kills; build/drills.md, build/drills_kill.json
+	@$(VENV)/python -m benchmarks.drills $(ARGS)
+	@$(VENV)/python -m benchmarks.drills.kills
 
 lock: setup ## Resolve anew and write requirements.lock
 	@$(VENV)/python tools/lock.py

@@ -1,4 +1,4 @@
-"""Write the measured numbers of build/*.json into README.md, between their markers."""
+"""Write the measured numbers of build/*.json into README.md and docs/operations.md, between their markers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 README = REPOSITORY / "README.md"
+OPERATIONS = REPOSITORY / "docs" / "operations.md"
 
 
 def first_run(document: Mapping[str, Any]) -> str:
@@ -88,6 +89,23 @@ def training(document: Mapping[str, Any]) -> str:
     return "\n".join(lines) + f"\n\nMean and standard deviation of {seeds} seeds, through the whole pipeline."
 
 
+def drills(document: Mapping[str, Any]) -> str:
+    lines = ["| fault | what happened | served before | served after | after a rerun |", "|---|---|---|---|---|"]
+    for row in document["rows"]:
+        happened = row["happened"] if not row["problems"] else f"**FAILED** {'; '.join(row['problems'])}"
+        cells = [row["fault"], happened.replace("|", "\\|"), row["before"], row["after"], row["repeated"]]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def drills_kill(document: Mapping[str, Any]) -> str:
+    places = ", ".join(f"{node} {count}" for node, count in document["killed_at"].items())
+    return (
+        f"`kill -9` of the pipeline at random times across whole runs: {document['kills']} kills, "
+        f"{document['bad_states']} bad states. They hit: {places}."
+    )
+
+
 BLOCKS: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]]] = {
     "first-run": ("bench_first_run.json", first_run),
     "training": ("bench_training_scores.json", training),
@@ -96,23 +114,25 @@ BLOCKS: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]]] = {
     "serving-swaps": ("bench_serving_swaps.json", serving_swaps),
     "serving-drain": ("bench_serving_drain.json", serving_drain),
     "serving-soak": ("bench_serving_soak.json", serving_soak),
+    "drills": ("drills.json", drills),
+    "drills-kill": ("drills_kill.json", drills_kill),
 }
+PAGES: Final = {"drills": OPERATIONS, "drills-kill": OPERATIONS}  # the others: README
 
 
 def main() -> None:
-    text = README.read_text()
     for block, (name, render) in BLOCKS.items():
-        source = REPOSITORY / "build" / name
+        source, page = REPOSITORY / "build" / name, PAGES.get(block, README)
         if not source.exists():
             print(f"{block}: no {source.relative_to(REPOSITORY)}, left as it was")
             continue
         filled = f"<!-- {block} -->\n{render(json.loads(source.read_text()))}\n<!-- /{block} -->"
         pattern = re.compile(rf"<!-- {block} -->.*?<!-- /{block} -->", re.DOTALL)
-        text, count = pattern.subn(filled.replace("\\", r"\\"), text)
+        text, count = pattern.subn(filled.replace("\\", r"\\"), page.read_text())
         if count != 1:
-            raise SystemExit(f"README.md: expected one block {block}, found {count}")
+            raise SystemExit(f"{page.name}: expected one block {block}, found {count}")
+        page.write_text(text)
         print(f"{block}: written from {source.relative_to(REPOSITORY)}")
-    README.write_text(text)
 
 
 if __name__ == "__main__":

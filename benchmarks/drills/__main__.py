@@ -12,8 +12,9 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from benchmarks import readme
 from benchmarks.drills import faults
 from benchmarks.drills.drill import Fault, Range, Row
 from benchmarks.drills.product import REPOSITORY
@@ -39,19 +40,6 @@ FAULTS: Final[dict[str, Fault]] = {
 }
 
 
-def table(rows: list[Any]) -> str:
-    """Markdown, from rows as dicts."""
-    lines = [
-        "| fault | what happened | served before | served after | after a rerun |",
-        "|---|---|---|---|---|",
-    ]
-    for row in rows:
-        happened = row["happened"] if not row["problems"] else f"**FAILED** {'; '.join(row['problems'])}"
-        cells = [row["fault"], happened.replace("|", "\\|"), row["before"], row["after"], row["repeated"]]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", action="append", help="words of a fault's name; repeatable")
@@ -71,11 +59,11 @@ def main() -> None:
             print(f"{name}: {verdict} ({time.monotonic() - started:.0f} s)", flush=True)
     held = {row.fault: asdict(row) for row in rows}
     if options.only and RESULT_FILE.is_file():  # the others as they were held before
-        held = {row["fault"]: row for row in json.loads(RESULT_FILE.read_text())} | held
-    document = [held[name] for name in FAULTS if name in held]
+        held = {row["fault"]: row for row in json.loads(RESULT_FILE.read_text())["rows"]} | held
+    document = {"rows": [held[name] for name in FAULTS if name in held]}
     RESULT_FILE.parent.mkdir(exist_ok=True)
     RESULT_FILE.write_text(json.dumps(document, indent=1))
-    RESULT_FILE.with_suffix(".md").write_text(table(document) + "\n")
+    RESULT_FILE.with_suffix(".md").write_text(readme.drills(document) + "\n")
     if any(row.problems for row in rows):
         raise SystemExit(1)
 

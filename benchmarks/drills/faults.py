@@ -75,7 +75,8 @@ def poisoned_labels(product: Product, _: Watch) -> str:
 
 def blind_to_one_digit(product: Product, _: Watch) -> str:
     data = _relabelled(product, lambda labels: np.where(labels == DIGIT, 5, labels))
-    words = (*GOOD, "--set", "gate.min_accuracy=0.8", "--set", "gate.max_accuracy_drop=0.2")
+    loose = ("gate.min_accuracy=0.8", "gate.max_accuracy_drop=0.2", "train.allow_missing_classes=true")
+    words = (*GOOD, *(word for setting in loose for word in ("--set", setting)))
     told = _not_blessed(product, f"recall[{DIGIT}]", *words, data=data)
     expect("accuracy[" not in told, f"the average should have passed: {told}")
     return told
@@ -86,7 +87,7 @@ def diverging_training(product: Product, _: Watch) -> str:
         return len(list(product.home.glob("artifacts/Trainer/model/*/Format-Serving/saved_model.pb")))
 
     before = exported()
-    done = product.run(*GOOD, "--set", "train.optimizer=sgd", "--set", "train.learning_rate=1e30")
+    done = product.run(*GOOD, "--set", "train.optimizer=sgd", "--set", "train.learning_rate=1e39")
     expect(done.code == 1, f"exit code {done.code}: {done.stderr[-500:]}")
     expect("diverged" in done.json["error"], done.json["error"])
     expect(exported() == before, "a model was exported")
@@ -227,7 +228,7 @@ def two_pushers(product: Product, watch: Watch) -> str:
         pusher.join(120)
         expect(pusher.exitcode == 0, f"a pusher ended with {pusher.exitcode}")
     new = product.versions()[len(before) :]
-    expect(new, "nothing was pushed")
+    expect(len(new) == 10, f"{len(new)} versions instead of 10")
     expect(watch.answers_with(new[-1]), f"version {watch.now} answers, {new[-1]} is the newest")
     return f"{len(new)} versions under {len(new)} numbers, each whole"
 
@@ -237,7 +238,8 @@ def _push(base: Path, version: int, times: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder, "model")
         shutil.copytree(base / str(version), model, ignore=shutil.ignore_patterns(manifest.FILE_NAME))
-        for _ in range(times):
+        for number_pushed in range(times):
+            (model / "pushed").write_text(f"{version} {number_pushed}")  # else the newest would be taken for this one
             publish(model, base, int(time.time()), lambda number, files: replace(known, version=number, files=files))
 
 
@@ -256,7 +258,7 @@ def second_run(product: Product, watch: Watch) -> str:
 def _until(holds: Callable[[], Any]) -> bool:
     deadline = time.monotonic() + 60
     while not holds() and time.monotonic() < deadline:
-        time.sleep(0.001)
+        time.sleep(0.005)
     return bool(holds())
 
 
@@ -303,14 +305,14 @@ def killed_at_every_node(product: Product, watch: Watch) -> str:
     return f"{len(hit)} kills, at {', '.join(dict.fromkeys(hit))}; each rerun went on from there"
 
 
-def killed_in_infra_validator(product: Product, watch: Watch, times: int = 30) -> str:
+def killed_in_infra_validator(product: Product, watch: Watch, times: int = 16) -> str:
     def words(number: int) -> tuple[str, ...]:  # another bound: the node runs again
         return (*GOOD, "--set", f"infra.max_p99_ms={20_000 + number}")
 
     return _killed_often(product, watch, "InfraValidator", words, times)
 
 
-def killed_in_pusher(product: Product, watch: Watch, times: int = 30) -> str:
+def killed_in_pusher(product: Product, watch: Watch, times: int = 16) -> str:
     """Two models in turns: the one to push is never the newest version already."""
     done = product.run(*STRICT, "--set", "train.seed=1")  # evaluates it against the other, once
     expect(done.code == 0, f"run: exit {done.code}: {done.stderr[-500:]}")

@@ -3,10 +3,11 @@
     python -m benchmarks.drills.kills --kills 200      (about an hour; goes on where it was stopped)
 
 Each round starts `python -m pipeline run` with small settings and kills that process, and nothing else, at a time
-drawn from 0 to the length of a whole run; a server answers all the while. Now and then the settings change, so that
-nodes run again instead of being cached. After every kill: each version folder is blessed and whole, the server
-answers from such a one and as before, and no process of the run is left. After every twentieth kill and at the end the
-run is repeated without a kill: exit 0, nothing in MLMD is under way, and `python -m pipeline validate` holds.
+drawn from 0 to the length of a whole run, which is learnt on the way; a server answers all the while. Most runs have
+other settings than the one before, so that nodes run again instead of being cached. After every kill: each version
+folder is blessed and whole, the server answers from such a one and as before, and no process of the run is left. After
+every twentieth kill and at the end the run is repeated without a kill: exit 0, nothing in MLMD is under way, and
+`python -m pipeline validate` holds.
 Writes build/drills_kill.json after every kill.
 """
 
@@ -44,7 +45,7 @@ class Campaign:
         self._random = random.Random(seed * 1000 + len(self.records))
         self._settings = len(self.records)  # of the run; a number that is counted up
         self._data_settings = self._settings
-        self._whole_run_s = 0.0
+        self._length_s = 0.0
         self._nodes: list[str] = []
 
     def go_on(self, kills: int, written: Callable[[], None]) -> None:
@@ -78,7 +79,7 @@ class Campaign:
         done = self._product.run(*self._words())
         if done.code:
             raise RuntimeError(done.stderr)
-        self._whole_run_s = time.monotonic() - started
+        self._length_s = time.monotonic() - started
         self._nodes = [node["id"] for node in done.json["nodes"]]
 
     def _round(self, watch: Watch) -> dict[str, Any]:
@@ -87,12 +88,13 @@ class Campaign:
             self._settings += 1
         elif chance < CHANGE_TRAINING + CHANGE_DATA:
             self._data_settings += 1
-        delay_s = self._random.uniform(0, self._whole_run_s)
+        delay_s = self._random.uniform(0, self._length_s)
         logs_before = self._product.run_logs()
         process = self._product.start_run(*self._words())
         wait_until(lambda: process.poll() is not None, delay_s)
         bad: list[str] = []
         code = process.poll()
+        self._length_s *= 1.05 if code is None else 0.85  # learnt: other load, other caches
         if code is None:
             bad += [f"process {pid} outlived the run" for pid in still_alive(kill(process))]
         elif code:
