@@ -154,7 +154,7 @@ def pushed_version(store: MetadataStore, version: int) -> PushedVersion | None:
 
 
 def _made_by(store: MetadataStore, artifact: mlmd.Artifact) -> list[int]:
-    """Executions that put an artifact out, latest first: the one that made it, and those that took it from the cache."""
+    """Executions that put an artifact out, latest first: who made it, who took it from the cache."""
     events = store.get_events_by_artifact_ids([artifact.id])
     return sorted((event.execution_id for event in events if event.type in _OUTPUT_EVENTS), reverse=True)
 
