@@ -66,10 +66,11 @@ coverage: setup ## Run all tests and report line coverage, child processes inclu
 	@$(VENV)/coverage combine -q
 	@$(VENV)/coverage report
 
-bench: setup ## Measure everything (half an hour) and write the README's numbers
+bench: setup ## Measure everything (more than an hour) and write the README's numbers
 	@$(VENV)/python -m benchmarks.first_run
 	@$(VENV)/python -m benchmarks.tfx_example $(ARGS)
-	@for name in load swaps drain soak; do $(VENV)/python -m benchmarks.serving_$$name || exit; done
+	@for name in load swaps drain soak rollback; do $(VENV)/python -m benchmarks.serving_$$name || exit; done
+	@for name in speed memory scores; do $(VENV)/python -m benchmarks.training_$$name || exit; done
 	@$(VENV)/python -m benchmarks.readme
 
 drills: setup ## Attack the product (an hour): faults of all kinds, then 200 kills; build/drills.md, build/drills_kill.json

@@ -6,18 +6,10 @@ serve (container, binary or embedded), as a process of its own, and its answers 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -35,16 +27,10 @@ from components import contract, reference_answers, warmup
 from components.gate import OVERALL, Check, Verdict
 from components.reference_answers import ReferenceAnswers
 from components.settings import InfraSettings
+from components.trial_server import ServerError, replay, served
 
 log = logging.getLogger(__name__)
-ROOT: Final = Path(__file__).resolve().parent.parent
 SAME_PROBABILITY: Final = 1e-5  # batches of another size add up in another order
-STOP_TIMEOUT_S: Final = 15
-LOG_LINES: Final = 15
-
-
-class InfraError(Exception):
-    """The server did not start, or a request failed; the text says which and ends with the server's last words."""
 
 
 def checks(settings: InfraSettings, measured: Mapping[str, float]) -> list[Check]:
@@ -83,109 +69,18 @@ def compare(expected: ReferenceAnswers, grpc: Any, rest: Any) -> dict[str, float
     }
 
 
-@contextlib.contextmanager
-def served(model: Path, folder: Path, backend: str, timeout_s: float) -> Iterator[tuple[int, int, float]]:
-    """Serve a SavedModel from its own process; yields (gRPC port, REST port, seconds until AVAILABLE).
-
-    The server ends with this process, whatever ends it.
-
-    Args:
-        folder: for the server's home and log; removed by the caller.
-
-    Raises:
-        InfraError: it did not become AVAILABLE in time.
-    """
-    version = folder / "serving_model" / contract.MODEL_NAME / "1"
-    shutil.copytree(model, version, copy_function=os.link)
-    grpc_port, rest_port = _free_port(), _free_port()
-    words = [
-        sys.executable,
-        "-m",
-        "serving",
-        "up",
-        "--foreground",
-        "--with-parent",
-        str(os.getpid()),
-        "--unproven",
-        "--home",
-        str(folder),
-        "--backend",
-        backend,
-        "--grpc-port",
-        str(grpc_port),
-        "--rest-port",
-        str(rest_port),
-    ]
-    server_log = folder / "server.log"
-    started = time.monotonic()
-    with open(server_log, "wb") as output:
-        process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-    try:
-        while not _available(rest_port):
-            if process.poll() is not None or time.monotonic() - started > timeout_s:
-                state = "ended" if process.poll() is not None else f"was not AVAILABLE within {timeout_s:g} s"
-                raise InfraError(f"the server {state}:\n{tail(server_log)}")
-            time.sleep(0.02)
-        yield grpc_port, rest_port, time.monotonic() - started
-    except InfraError:
-        raise
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def replay(images: Any, folder: Path, grpc_port: int, rest_port: int, singles: int) -> tuple[dict[str, Any], Any]:
-    """Have the serving client ask about every image; returns its report and the answers by transport.
-
-    Raises:
-        InfraError: a request failed.
-    """
-    asked, answered = folder / "images.npy", folder / "answers.npz"
-    np.save(asked, images)
-    words = [sys.executable, "-m", "serving", "replay", str(asked), "--output", str(answered), "--singles",
-             str(singles), "--grpc-port", str(grpc_port), "--rest-port", str(rest_port), "--json"]  # fmt: skip
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        raise InfraError(f"{done.stderr.strip()}\nThe server's last words:\n{tail(folder / 'server.log')}")
-    with np.load(answered, allow_pickle=False) as arrays:
-        return json.loads(done.stdout.splitlines()[-1]), dict(arrays)
-
-
 def validate(model: Path, expected: ReferenceAnswers, folder: Path, settings: InfraSettings, backend: str) -> Verdict:
     """Serve `model`, ask it, and hold it to the bounds. `folder` is for scratch."""
     measured: dict[str, float] = {"size_bytes": size_bytes(model)}
     try:
         with served(model, folder, backend, settings.max_load_s) as (grpc_port, rest_port, load_s):
             report, answers = replay(expected.images, folder, grpc_port, rest_port, settings.requests)
-    except InfraError as e:
+    except ServerError as e:
         return Verdict(blessed=False, error=f"infra validation: {e}", metrics=measured)
     measured |= {"load_s": load_s, "grpc_p99_ms": report["grpc"]["p99_ms"], "rest_p99_ms": report["rest"]["p99_ms"]}
     measured |= compare(expected, answers["grpc"], answers["rest"])
     found = checks(settings, measured)
     return Verdict(all(check.passed for check in found), found, metrics=measured)
-
-
-def tail(path: Path, lines: int = LOG_LINES) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-
-
-def _available(rest_port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{rest_port}/v1/models/{contract.MODEL_NAME}", timeout=1) as body:
-            states = json.load(body)["model_version_status"]
-    except (OSError, ValueError, KeyError):
-        return False
-    return any(state["state"] == "AVAILABLE" for state in states)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Executor(base_executor.BaseExecutor):

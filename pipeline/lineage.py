@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,8 +46,13 @@ class Outcome:
 
 def outputs(store: MetadataStore, execution_id: int) -> dict[str, list[mlmd.Artifact]]:
     """Output artifacts of an execution by output key, those it took from the cache included."""
-    events = [e for e in store.get_events_by_execution_ids([execution_id]) if e.type in _OUTPUT_EVENTS]
-    artifacts = {a.id: a for a in store.get_artifacts_by_id([e.artifact_id for e in events])}
+    return _artifacts(store, execution_id, _OUTPUT_EVENTS)
+
+
+def _artifacts(store: MetadataStore, execution_id: int, kinds: Collection[int]) -> dict[str, list[mlmd.Artifact]]:
+    """Artifacts by key that an execution has in events of these kinds."""
+    events = [event for event in store.get_events_by_execution_ids([execution_id]) if event.type in kinds]
+    artifacts = {artifact.id: artifact for artifact in store.get_artifacts_by_id([e.artifact_id for e in events])}
     found: dict[str, list[mlmd.Artifact]] = {}
     for event in events:
         found.setdefault(event.path.steps[0].key, []).append(artifacts[event.artifact_id])
@@ -55,8 +60,7 @@ def outputs(store: MetadataStore, execution_id: int) -> dict[str, list[mlmd.Arti
 
 
 FINISHED = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
-_MADE = (mlmd.Event.OUTPUT, mlmd.Event.DECLARED_OUTPUT)
-_OUTPUT_EVENTS = (*_MADE, mlmd.Event.INTERNAL_OUTPUT)  # a resolver puts out what others have made
+_OUTPUT_EVENTS = (mlmd.Event.OUTPUT, mlmd.Event.INTERNAL_OUTPUT, mlmd.Event.DECLARED_OUTPUT)
 
 
 def outcome(store: MetadataStore, execution_ids: dict[str, int]) -> Outcome:
@@ -134,25 +138,25 @@ def pushed_version(store: MetadataStore, version: int) -> PushedVersion | None:
     if not pushed:
         return None
     last = max(pushed, key=lambda artifact: artifact.id)
-    given = _neighbours(store, store.get_events_by_artifact_ids([last.id]), _MADE, mlmd.Event.INPUT)
-    blessing, infra = given[keys.MODEL_BLESSING_KEY], given[keys.INFRA_BLESSING_KEY]
-    made_with = _neighbours(store, store.get_events_by_artifact_ids([blessing.id]), _MADE, *_MADE)
+    given = _artifacts(store, _made_by(store, last)[0], (mlmd.Event.INPUT,))
+    (blessing,), (infra,) = given[keys.MODEL_BLESSING_KEY], given[keys.INFRA_BLESSING_KEY]
+    # The Resolver of a later run puts the blessing of its baseline out, too: ask for the one with an evaluation.
+    made = (outputs(store, execution_id) for execution_id in _made_by(store, blessing))
+    evaluation = next(found[keys.EVALUATION_KEY][0] for found in made if keys.EVALUATION_KEY in found)
     return PushedVersion(
-        model_id=given[keys.MODEL_KEY].id,
-        evaluation_id=made_with[keys.EVALUATION_KEY].id,
-        evaluation_uri=made_with[keys.EVALUATION_KEY].uri,
+        model_id=given[keys.MODEL_KEY][0].id,
+        evaluation_id=evaluation.id,
+        evaluation_uri=evaluation.uri,
         blessed=blessing.custom_properties["blessed"].int_value == 1,
         infra_blessed=infra.custom_properties["blessed"].int_value == 1,
         manifest_sha256=last.custom_properties[MANIFEST_PROPERTY].string_value,
     )
 
 
-def _neighbours(store: MetadataStore, events: Any, by: Any, *wanted: Any) -> dict[str, mlmd.Artifact]:
-    """Artifacts by key that the latest execution behind `events` of the kinds `by` has in events of kind `wanted`."""
-    execution = max(event.execution_id for event in events if event.type in by)
-    found = [event for event in store.get_events_by_execution_ids([execution]) if event.type in wanted]
-    artifacts = {a.id: a for a in store.get_artifacts_by_id([event.artifact_id for event in found])}
-    return {event.path.steps[0].key: artifacts[event.artifact_id] for event in found}
+def _made_by(store: MetadataStore, artifact: mlmd.Artifact) -> list[int]:
+    """Executions that put an artifact out, latest first: who made it, who took it from the cache."""
+    events = store.get_events_by_artifact_ids([artifact.id])
+    return sorted((event.execution_id for event in events if event.type in _OUTPUT_EVENTS), reverse=True)
 
 
 def earlier_answers(store: MetadataStore, node_context: str, execution_id: int) -> set[frozenset[int]]:

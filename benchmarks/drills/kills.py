@@ -94,7 +94,7 @@ class Campaign:
         wait_until(lambda: process.poll() is not None, delay_s)
         bad: list[str] = []
         code = process.poll()
-        self._length_s *= 1.05 if code is None else 0.85  # learnt: other load, other caches
+        self._length_s *= 1.03 if code is None else 0.78  # learnt: other load, other caches
         if code is None:
             bad += [f"process {pid} outlived the run" for pid in still_alive(kill(process))]
         elif code:

@@ -81,10 +81,19 @@ def test_validate_proves_what_is_served(up: Done, home: Path, pipeline: Pipeline
     assert [row["name"] for row in done.json["rows"]][-2:] == ["accuracy", "probabilities"]
 
 
+def test_a_later_run_that_is_not_blessed_changes_nothing_about_that(
+    up: Done, home: Path, data: Path, pipeline: Pipeline
+) -> None:
+    worse = pipeline(*quick(data, home, "--set", "train.steps=1", "--set", "gate.min_accuracy=0.99"))
+    assert worse.code == 3  # held against the served version, which became its baseline
+    assert any(check["baseline"] is not None for check in worse.json["checks"])
+    assert pipeline("validate", "--home", home, "--json").code == 0
+
+
 def test_the_version_carries_its_origin_and_warm_up(up: Done, home: Path) -> None:
     folder = home / "serving_model" / "mnist" / up.json["versions"][0]["version"]
     known = manifest.verify(folder)
-    (log,) = [path.parent for path in home.glob("logs/*/run.json")]
+    log = min(path.parent for path in home.glob("logs/*/run.json"))
     assert known.run_id == log.name
     assert known.settings["train"]["steps"] == 100
     assert set(known.data_sha256) == {"train_images", "train_labels", "test_images", "test_labels"}

@@ -118,8 +118,8 @@ def test_each_bound_is_one(figure: str, value: float) -> None:
 SERVE_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from components import infra_validator
-with infra_validator.served(Path(sys.argv[1]), Path(sys.argv[2]), "embedded", 60) as (port, _, _):
+from components import trial_server
+with trial_server.served(Path(sys.argv[1]), Path(sys.argv[2]), "embedded", 60) as (port, _, _):
     print(port, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
