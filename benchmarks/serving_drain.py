@@ -16,7 +16,7 @@ from typing import Final
 
 import grpc
 
-from benchmarks.serving_load import PREDICT, REPOSITORY, encoded_request, process, wait_for
+from benchmarks.serving_load import PREDICT, REPOSITORY, encoded_request, process, server_flags, wait_for
 from serving.server import free_port
 
 RESULT_FILE: Final = REPOSITORY / "build" / "bench_serving_drain.json"
@@ -29,7 +29,7 @@ async def drain_once(base: Path) -> dict[str, float]:
     port, encoded = free_port(), encoded_request(batch=1)
     answered = lost = 0
     terminated_s = float("inf")
-    flags = [f"--port={port}", "--model_name=mnist", f"--model_base_path={base}"]
+    flags = server_flags(port, base)
     with process("-m", "serving.model_server", *flags) as server:
         await asyncio.to_thread(wait_for, port)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

@@ -24,6 +24,7 @@ import aiohttp
 import grpc
 import numpy as np
 
+from serving.backends import DEPLOY
 from serving.protos import serving_pb2 as pb
 from serving.server import free_port
 from serving.tensors import to_proto
@@ -35,6 +36,12 @@ CLIENTS: Final = (1, 8, 64)
 BATCHES: Final = (1, 64)
 WARM_UP_S: Final = 1.0
 Send = Callable[[], Awaitable[None]]
+
+
+def server_flags(port: int, base: Path) -> list[str]:
+    """The embedded server's on a model's versions, batching as `make serve` has it."""
+    batching = ["--enable_batching=true", f"--batching_parameters_file={DEPLOY / 'batching.config'}"]
+    return [f"--port={port}", "--model_name=mnist", f"--model_base_path={base}", *batching]
 
 
 def summary(latencies_s: list[float], seconds: float) -> dict[str, float]:
@@ -129,7 +136,7 @@ def main() -> None:
     model = max(versions, key=lambda folder: int(folder.name))
 
     noop_port, grpc_port, rest_port, fastapi_port = (free_port() for _ in range(4))
-    flags = [f"--port={grpc_port}", f"--rest_api_port={rest_port}", "--model_name=mnist", f"--model_base_path={base}"]
+    flags = [*server_flags(grpc_port, base), f"--rest_api_port={rest_port}"]
     rows: list[dict[str, object]] = []
     with (
         process("-m", "benchmarks.servers", "noop", str(noop_port)),

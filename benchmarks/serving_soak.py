@@ -15,7 +15,7 @@ from typing import Final
 import grpc
 import psutil
 
-from benchmarks.serving_load import PREDICT, REPOSITORY, encoded_request, process, wait_for
+from benchmarks.serving_load import PREDICT, REPOSITORY, encoded_request, process, server_flags, wait_for
 from serving.server import free_port
 
 RESULT_FILE: Final = REPOSITORY / "build" / "bench_serving_soak.json"
@@ -68,9 +68,7 @@ def main() -> None:
     if not base.is_dir():
         raise SystemExit(f"{base}: no pushed version; make pipeline pushes one")
     port = free_port()
-    with process(
-        "-m", "serving.model_server", f"--port={port}", "--model_name=mnist", f"--model_base_path={base}"
-    ) as p:
+    with process("-m", "serving.model_server", *server_flags(port, base)) as p:
         wait_for(port)
         result = asyncio.run(soak(port, psutil.Process(p.pid), options.requests))
     RESULT_FILE.parent.mkdir(exist_ok=True)

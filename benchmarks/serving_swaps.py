@@ -20,7 +20,7 @@ from typing import Final
 import grpc
 import numpy as np
 
-from benchmarks.serving_load import PREDICT, REPOSITORY, encoded_request, process, wait_for
+from benchmarks.serving_load import PREDICT, REPOSITORY, encoded_request, process, server_flags, wait_for
 from components.publish import publish
 from serving.protos import serving_pb2 as pb
 from serving.server import free_port
@@ -116,7 +116,7 @@ def main() -> None:
         base = Path(folder, "mnist")
         publish(model, base, 1)
         port = free_port()
-        flags = [f"--port={port}", "--model_name=mnist", f"--model_base_path={base}"]
+        flags = server_flags(port, base)
         with process("-m", "serving.model_server", *flags):
             wait_for(port)
             result = asyncio.run(run(port, model, base, options.swaps, options.seconds, options.rate))

@@ -95,7 +95,7 @@ def command(choice: Choice, setup: Setup) -> list[str]:
     """The command that runs the server in the foreground."""
     if choice.name == "container":
         return container_command(choice.program, setup)
-    flags = server_flags(setup.config_file, DEPLOY / "monitoring.config", setup.grpc_port, setup.rest_port)
+    flags = server_flags(setup.config_file, DEPLOY, setup.grpc_port, setup.rest_port)
     if choice.name == "binary":
         return [choice.program, *flags]
     # TensorFlow Serving would load whatever appears under a number: half a copy, a model that nobody blessed.
@@ -103,13 +103,15 @@ def command(choice: Choice, setup: Setup) -> list[str]:
     return [choice.program, "-m", "serving.model_server", *flags, *proven]
 
 
-def server_flags(models_config: Path, monitoring_config: Path, grpc_port: int, rest_port: int) -> list[str]:
-    """tensorflow_model_server's flags, the same for all backends."""
+def server_flags(models_config: Path, deploy: Path, grpc_port: int, rest_port: int) -> list[str]:
+    """tensorflow_model_server's flags, the same for all backends; `deploy` holds the other config files."""
     return [
         f"--port={grpc_port}",
         f"--rest_api_port={rest_port}",
         f"--model_config_file={models_config}",
-        f"--monitoring_config_file={monitoring_config}",
+        f"--monitoring_config_file={deploy / 'monitoring.config'}",
+        "--enable_batching=true",
+        f"--batching_parameters_file={deploy / 'batching.config'}",
         "--allow_version_labels_for_unavailable_models=true",  # labels at start-up fail otherwise
         # A version appears whole, so one that does not load will not; and while the server tries again (by default for
         # five minutes) it loads nothing else, so nobody could roll back.
@@ -120,7 +122,7 @@ def server_flags(models_config: Path, monitoring_config: Path, grpc_port: int, r
 
 
 def container_command(engine: str, setup: Setup) -> list[str]:
-    flags = server_flags(Path(CONFIG_IN_CONTAINER, "models.config"), Path("/deploy/monitoring.config"), 8500, 8501)
+    flags = server_flags(Path(CONFIG_IN_CONTAINER, "models.config"), Path("/deploy"), 8500, 8501)
     return [
         *(engine, "run", "--rm", "--name", CONTAINER, "--entrypoint", BINARY),
         *("--publish", f"127.0.0.1:{setup.grpc_port}:8500", "--publish", f"127.0.0.1:{setup.rest_port}:8501"),

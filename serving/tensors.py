@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from serving.protos import serving_pb2 as pb
+from serving.wire import varint
 
 Array = npt.NDArray[Any]
 
@@ -30,6 +32,10 @@ _TYPES: Final[dict[int, tuple[npt.DTypeLike, str]]] = {
     pb.DT_UINT64: (np.uint64, "uint64_val"),
 }
 _DATA_TYPES: Final = {np.dtype(dtype): data_type for data_type, (dtype, _) in _TYPES.items()}
+_DT_STRING: Final = int(pb.DT_STRING)  # looking it up in `pb` each time takes longer than the rest of a function here
+_DT_HALF: Final = int(pb.DT_HALF)
+_DT_COMPLEX64: Final = int(pb.DT_COMPLEX64)
+_RAW: Final = {np.dtype(np.float32): 0x2A, np.dtype(np.float64): 0x32}  # tags of float_val (5) and double_val (6)
 MAX_ELEMENTS: Final = 2**31  # a shape beyond this is an attack, not a tensor
 MAX_FILLED: Final = 2**24  # elements of a tensor that repeats its last value: a few bytes may not ask for gigabytes
 
@@ -48,7 +54,7 @@ def numpy_dtype(data_type: int) -> np.dtype[Any]:
 def data_type_of(array: Array) -> int:
     """DataType of an array; str, bytes and object arrays are DT_STRING. Raises TensorError for others."""
     if array.dtype.kind in "OSU":
-        return int(pb.DT_STRING)
+        return _DT_STRING
     try:
         return int(_DATA_TYPES[array.dtype])
     except KeyError:
@@ -73,23 +79,31 @@ def to_proto(values: Any, *, content: bool = False) -> pb.TensorProto:
 
 def fill_proto(proto: pb.TensorProto, array: Array, *, content: bool = False) -> None:
     """As `to_proto`, into an empty message that is there already."""
-    data_type = data_type_of(array)
-    proto.dtype = data_type  # type: ignore[assignment]
-    shape = proto.tensor_shape
-    shape.SetInParent()  # a scalar has a shape, too: the empty one
-    for size in array.shape:
-        shape.dim.add(size=size)
-    if data_type == pb.DT_STRING:
+    proto.MergeFromString(_head(data_type_of(array), array.shape))
+    if array.dtype.kind in "OSU":
         proto.string_val.extend(v.encode() if isinstance(v, str) else bytes(v) for v in array.ravel().tolist())
     elif content:
-        proto.tensor_content = np.ascontiguousarray(array).tobytes()
+        proto.tensor_content = array.tobytes()
+    elif array.dtype in _RAW:
+        # A packed field holds what is in the array already: no Python number for each value.
+        raw = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        proto.MergeFromString(bytes([_RAW[array.dtype]]) + varint(len(raw)) + raw)
     else:
         flat = np.ascontiguousarray(array).ravel()
-        if data_type == pb.DT_HALF:
+        data_type = proto.dtype
+        if data_type == _DT_HALF:
             flat = flat.view(np.uint16)
         elif array.dtype.kind == "c":
-            flat = flat.view(np.float32 if data_type == pb.DT_COMPLEX64 else np.float64)  # real, imaginary, real, ...
+            flat = flat.view(np.float32 if data_type == _DT_COMPLEX64 else np.float64)  # real, imaginary, real, ...
         getattr(proto, _TYPES[data_type][1]).extend(flat.tolist())
+
+
+@lru_cache(maxsize=1024)
+def _head(data_type: int, shape: tuple[int, ...]) -> bytes:
+    """A serialized TensorProto without values; a scalar has a shape, too: the empty one."""
+    dims = [pb.TensorShapeProto.Dim(size=size) for size in shape]
+    head = pb.TensorProto(dtype=data_type, tensor_shape=pb.TensorShapeProto(dim=dims))  # type: ignore[arg-type]
+    return bytes(head.SerializeToString())
 
 
 def from_proto(proto: pb.TensorProto) -> Array:
@@ -101,7 +115,7 @@ def from_proto(proto: pb.TensorProto) -> Array:
         TensorError: unknown dtype or shape, more values than the shape holds, or content of the wrong length.
     """
     dtype = numpy_dtype(proto.dtype)
-    shape = tuple(dim.size for dim in proto.tensor_shape.dim)
+    shape = tuple([dim.size for dim in proto.tensor_shape.dim])
     count = 1
     for size in shape:
         count *= size
@@ -109,17 +123,17 @@ def from_proto(proto: pb.TensorProto) -> Array:
             raise TensorError(f"impossible shape {list(shape)}")
     if proto.tensor_shape.unknown_rank:
         raise TensorError("shape of unknown rank")
-    if proto.tensor_content and proto.dtype != pb.DT_STRING:
+    if proto.tensor_content and proto.dtype != _DT_STRING:
         if len(proto.tensor_content) != count * dtype.itemsize:
             raise TensorError(f"{len(proto.tensor_content)} bytes of content for {count} elements of {dtype}")
         return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
     values = getattr(proto, _TYPES[proto.dtype][1])
-    if proto.dtype == pb.DT_STRING:
+    if proto.dtype == _DT_STRING:
         return _filled(np.array([*values, None], np.object_)[:-1], count, b"").reshape(shape)
-    if proto.dtype == pb.DT_HALF:
+    if proto.dtype == _DT_HALF:
         flat = np.array(values, np.int64).astype(np.uint16).view(np.float16)
     elif dtype.kind == "c":
-        flat = np.array(values, np.float32 if proto.dtype == pb.DT_COMPLEX64 else np.float64).view(dtype)
+        flat = np.array(values, np.float32 if proto.dtype == _DT_COMPLEX64 else np.float64).view(dtype)
     else:
         held_in = np.int64 if _TYPES[proto.dtype][1] == "int_val" else dtype  # narrow types travel as int32
         flat = np.array(values, held_in).astype(dtype)

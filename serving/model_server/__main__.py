@@ -24,8 +24,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from components import manifest
 from components.errors import InputError
+from serving.model_server import batching, versions, warmup
 from serving.model_server import flags as flags_module
-from serving.model_server import versions, warmup
 from serving.model_server.capi import library
 from serving.model_server.errors import Code, ServingError
 from serving.model_server.flags import FlagError, Flags
@@ -37,6 +37,7 @@ from serving.model_server.servable import Servable
 from serving.model_server.service import Service
 from serving.model_server.workers import Workers
 from serving.protos import serving_pb2 as pb
+from serving.wire import varint
 
 log = logging.getLogger("model_server")
 EXIT_FAILED: Final = 255  # as tensorflow_model_server
@@ -53,7 +54,7 @@ def session_config(flags: Flags) -> bytes:
     both = flags.tensorflow_session_parallelism
     intra = flags.tensorflow_intra_op_parallelism or both or 1
     inter = flags.tensorflow_inter_op_parallelism or both or -1
-    return b"\x10" + _varint(intra) + b"\x28" + _varint(inter)
+    return b"\x10" + varint(intra) + b"\x28" + varint(inter)
 
 
 def model_configs(flags: Flags) -> list[pb.ModelConfig]:
@@ -66,10 +67,11 @@ def model_configs(flags: Flags) -> list[pb.ModelConfig]:
 
 
 class Server:
-    """All parts, started and stopped in order."""
+    """All parts, started and stopped in order. Raises FlagError, OSError: a file that a flag names cannot be read."""
 
     def __init__(self, flags: Flags) -> None:
         self.flags = flags
+        self.max_batch_size = batching.max_batch_size(flags.enable_batching, flags.batching_parameters_file)
         self.metrics = Metrics()
         policy = Policy(
             poll_s=flags.file_system_poll_wait_seconds,
@@ -89,7 +91,8 @@ class Server:
                 manifest.verify(folder)
             except InputError as e:
                 raise ServingError(Code.FAILED_PRECONDITION, e.problem) from None
-        servable = Servable(name, version, folder, self.flags.saved_model_tags.split(","), session_config(self.flags))
+        tags, config = self.flags.saved_model_tags.split(","), session_config(self.flags)
+        servable = Servable(name, version, folder, tags, config, self.max_batch_size)
         if self.flags.enable_model_warmup:
             try:
                 warmup.replay(servable)
@@ -151,7 +154,7 @@ class Server:
         # Without this option a second server could bind the same port, and requests would go to either.
         options = [*SIZE_OPTIONS, ("grpc.so_reuseport", 0), *channel_options(self.flags.grpc_channel_arguments)]
         server = grpc.aio.server(options=options)
-        GrpcLayer(self.service, self.workers).add_to(server)
+        GrpcLayer(self.service, self.workers, self.flags.enable_batching).add_to(server)
         if self.flags.enable_grpc_healthcheck_service:
             self.health = health.aio.HealthServicer()
             health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
@@ -234,15 +237,6 @@ def _metrics_path(config_file: str) -> str | None:
         raise FlagError(f"--monitoring_config_file={config_file}: {e}") from None
     prometheus = config.prometheus_config
     return (prometheus.path or "/monitoring/prometheus/metrics") if prometheus.enable else None
-
-
-def _varint(value: int) -> bytes:
-    value &= 2**64 - 1  # negative numbers take ten bytes, two's complement
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*encoded, value])
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -21,6 +21,7 @@ import numpy as np
 
 from serving.protos import serving_pb2 as pb
 from serving.tensors import Array, data_type_of, numpy_dtype
+from serving.wire import varint
 
 INVALID_ARGUMENT: Final = 3  # canonical status code
 _SLOW: Final = frozenset(
@@ -243,11 +244,7 @@ def _outputs(endpoints: tuple[tuple[int, int], ...]) -> Any:
 
 def _run_options(timeout_ms: int) -> bytes:
     """A serialized RunOptions{timeout_in_ms}: field 2, one varint."""
-    encoded, rest = bytearray([0x10]), timeout_ms
-    while rest > 0x7F:
-        encoded.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    return bytes([*encoded, rest])
+    return b"\x10" + varint(timeout_ms)
 
 
 def _new_tensor(tf: Any, array: Array) -> int:

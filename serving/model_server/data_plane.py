@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from serving.model_server.batching import Run, Steps, run_alone
 from serving.model_server.errors import Code, ServingError, invalid
 from serving.model_server.servable import Endpoint, Servable, Signature, no_such_signature
 from serving.protos import serving_pb2 as pb
@@ -22,10 +23,15 @@ METADATA_FIELD: Final = "signature_def"
 METADATA_TYPE_URL: Final = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 
 
-def predict(
+def predict(servable: Servable, request: pb.PredictRequest, timeout_ms: int = 0) -> pb.PredictResponse:
+    """Predict, on its own."""
+    return run_alone(predict_steps(servable, request, timeout_ms))
+
+
+def predict_steps(
     servable: Servable, request: pb.PredictRequest, timeout_ms: int = 0, as_content: bool = False
-) -> pb.PredictResponse:
-    """Values come in typed fields, or, if so wanted, as tensor_content."""
+) -> Steps[pb.PredictResponse]:
+    """Predict in two halves. Values come in typed fields, or, if so wanted, as tensor_content."""
     signature = servable.signature(request.model_spec.signature_name)
     if signature is None:
         raise no_such_signature(request.model_spec.signature_name)
@@ -36,7 +42,8 @@ def predict(
         except TensorError:
             raise invalid(f"tensor parsing error: {alias}") from None
     response = pb.PredictResponse()
-    for alias, array in servable.predict(signature, inputs, list(request.output_filter), timeout_ms).items():
+    names, feeds, fetches = servable.plan(signature, inputs, list(request.output_filter))
+    for alias, array in zip(names, (yield Run(servable, feeds, fetches, timeout_ms)), strict=True):
         fill_proto(response.outputs[alias], array, content=as_content)
     fill_spec(response.model_spec, servable, signature.name)
     return response

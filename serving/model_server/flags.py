@@ -9,7 +9,7 @@ from typing import Any, Final
 
 # Accepted for the sake of scripts written for the real server; the real server is where they do something.
 LEFT_TO_THE_REAL_SERVER: Final = frozenset({
-    "ssl_config_file", "use_alts_credentials", "enable_batching", "batching_parameters_file",
+    "ssl_config_file", "use_alts_credentials",
     "enable_per_model_batching_parameters", "enable_profiler", "prefer_tflite_model", "num_load_threads",
     "num_unload_threads", "flush_filesystem_caches", "platform_config_file", "thread_pool_factory_config_file",
     "per_process_gpu_memory_fraction", "xla_cpu_compilation_enabled", "tensorflow_session_config_file",
@@ -48,6 +48,8 @@ class Flags:
     grpc_channel_arguments: str = ""
     enable_grpc_healthcheck_service: bool = False
     enable_serialization_as_tensor_content: bool = False
+    enable_batching: bool = False
+    batching_parameters_file: str = ""
     version: bool = False
     # Ours: the real server binds all interfaces; this stand-in stays on loopback unless told otherwise.
     bind_address: str = "127.0.0.1"
@@ -73,8 +75,7 @@ def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
         else:
             values[name] = _value(name, str(types[name]), raw if equals else None)
     flags = Flags(**values)
-    given = {argument.removeprefix("--").partition("=")[0] for argument in arguments}
-    if "batching_parameters_file" in given and "enable_batching" not in given:
+    if flags.batching_parameters_file and not flags.enable_batching:
         raise FlagError(
             "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
         )

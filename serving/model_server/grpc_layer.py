@@ -10,6 +10,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from serving.model_server.batching import LARGE_BYTES, Batcher
 from serving.model_server.errors import Code, ServingError, shortened
 from serving.model_server.service import Service
 from serving.model_server.workers import Workers
@@ -26,10 +27,15 @@ Call = Callable[[Any, int], Message]
 
 
 class GrpcLayer:
-    """Answers RPCs by calling the service in worker threads, so that a slow model never stops the event loop."""
+    """Answers RPCs by calling the service in worker threads, so that a slow model never stops the event loop.
 
-    def __init__(self, service: Service, workers: Workers) -> None:
-        self._workers = workers
+    Args:
+        batching: let Predict requests that wait at the same time share a run of the session.
+    """
+
+    def __init__(self, service: Service, workers: Workers, batching: bool = False) -> None:
+        self._service, self._workers = service, workers
+        self._batcher = Batcher(workers) if batching else None
         self._services: dict[str, dict[str, tuple[type[Message], Call]]] = {
             "tensorflow.serving.PredictionService": {
                 "Predict": (pb.PredictRequest, lambda r, t: service.predict(r, t, ENTRYPOINT)),
@@ -58,6 +64,8 @@ class GrpcLayer:
             timeout_ms = max(1, int(remaining_s * 1000)) if remaining_s is not None else 0
             try:
                 request = request_type.FromString(content)
+                if self._batcher and isinstance(request, pb.PredictRequest) and len(content) < LARGE_BYTES:
+                    return await self._batcher.run(self._service.predict_steps(request, timeout_ms, ENTRYPOINT))
                 return await self._workers.run(partial(call, request, timeout_ms))
             except ServingError as e:
                 code, message = e.code, e.message

@@ -42,15 +42,22 @@ class Servable:
         name, version: of the model.
         folder: of the version.
         tags, config: as for capi.Session.
+        max_batch_size: rows of an input at most; 0 for any number (without --enable_batching).
 
     Raises:
         TensorFlowError: the SavedModel does not load.
     """
 
     def __init__(
-        self, name: str, version: int, folder: Path, tags: Sequence[str] = ("serve",), config: bytes = b""
+        self,
+        name: str,
+        version: int,
+        folder: Path,
+        tags: Sequence[str] = ("serve",),
+        config: bytes = b"",
+        max_batch_size: int = 0,
     ) -> None:
-        self.name, self.version, self.folder = name, version, folder
+        self.name, self.version, self.folder, self.max_batch_size = name, version, folder, max_batch_size
         self._session = Session(folder, tags, config)
         self.signature_defs: Mapping[str, pb.SignatureDef] = dict(self._session.meta_graph.signature_def)
         self._signatures: dict[str, Signature] = {}
@@ -69,14 +76,24 @@ class Servable:
         self, signature: Signature, inputs: Mapping[str, Array], output_filter: Sequence[str], timeout_ms: int = 0
     ) -> dict[str, Array]:
         """Run one signature. Raises ServingError with TensorFlow Serving's codes and texts."""
+        names, feeds, fetches = self.plan(signature, inputs, output_filter)
+        return dict(zip(names, self.run(feeds, fetches, timeout_ms), strict=True))
+
+    def plan(
+        self, signature: Signature, inputs: Mapping[str, Array], output_filter: Sequence[str]
+    ) -> tuple[list[str], list[tuple[tuple[int, int], Array]], list[tuple[int, int]]]:
+        """Names of the outputs that `run` answers with these feeds and fetches. Raises ServingError."""
         feeds = [(endpoint.place, array) for endpoint, array in _matched(signature, inputs)]
         names = _chosen(signature, output_filter)
-        answers = self.run(feeds, [signature.outputs[name].place for name in names], timeout_ms)
-        return dict(zip(names, answers, strict=True))
+        return names, feeds, [signature.outputs[name].place for name in names]
 
     def run(
         self, feeds: Sequence[tuple[tuple[int, int], Array]], fetches: Sequence[tuple[int, int]], timeout_ms: int = 0
     ) -> list[Array]:
+        if self.max_batch_size:
+            rows = max((len(array) for _, array in feeds if array.ndim), default=0)
+            if rows > self.max_batch_size:
+                raise invalid(f"Task size {rows} is larger than maximum input batch size {self.max_batch_size}")
         try:
             return self._session.run(feeds, fetches, timeout_ms)
         except TensorFlowError as e:
@@ -122,6 +139,8 @@ class Servable:
 def _matched(signature: Signature, given: Mapping[str, Array]) -> list[tuple[Endpoint, Array]]:
     """Inputs paired with their places; what is missing comes from the signature's defaults, if it has any."""
     wanted = signature.inputs
+    if given.keys() == wanted.keys():
+        return [(endpoint, given[alias]) for alias, endpoint in wanted.items()]
     missing = sorted(wanted.keys() - given.keys() - signature.defaults.keys())
     extra = sorted(given.keys() - wanted.keys())
     if len(given) != len(wanted) and (missing or extra):

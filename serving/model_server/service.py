@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from serving.model_server import data_plane, versions
+from serving.model_server.batching import Steps, run_alone
 from serving.model_server.errors import Code, ServingError, invalid
 from serving.model_server.manager import Manager
 from serving.model_server.metrics import Metrics
@@ -34,10 +34,26 @@ class Service:
 
     def __init__(self, manager: Manager, metrics: Metrics, answer_as_content: bool = False) -> None:
         self.manager, self.metrics = manager, metrics
-        self._predict = partial(data_plane.predict, as_content=answer_as_content)
+        self._as_content = answer_as_content
 
     def predict(self, request: pb.PredictRequest, timeout_ms: int, entrypoint: str) -> pb.PredictResponse:
-        return self._counted("Predict", entrypoint, request, timeout_ms, self._predict)
+        return run_alone(self.predict_steps(request, timeout_ms, entrypoint))
+
+    def predict_steps(self, request: pb.PredictRequest, timeout_ms: int, entrypoint: str) -> Steps[pb.PredictResponse]:
+        """`predict` in two halves, so that requests can share a run of the session."""
+        started, code = time.perf_counter(), Code.UNKNOWN
+        try:
+            _require_spec(request)
+            with self.manager.use(request.model_spec) as servable:
+                response = yield from data_plane.predict_steps(servable, request, timeout_ms, self._as_content)
+            code = Code.OK
+            return response
+        except ServingError as e:
+            code = e.code
+            raise
+        finally:
+            latency_us = (time.perf_counter() - started) * 1e6
+            self.metrics.request(request.model_spec.name, "Predict", entrypoint, code.name, latency_us)
 
     def classify(
         self, request: pb.ClassificationRequest, timeout_ms: int, entrypoint: str
