@@ -70,7 +70,7 @@ bench: setup ## Measure everything (more than an hour) and write the README's nu
 	@$(VENV)/python -m benchmarks.first_run
 	@$(VENV)/python -m benchmarks.tfx_example $(ARGS)
 	@for name in load swaps drain soak rollback; do $(VENV)/python -m benchmarks.serving_$$name || exit; done
-	@for name in speed memory scores; do $(VENV)/python -m benchmarks.training_$$name || exit; done
+	@for name in speed memory resume scores; do $(VENV)/python -m benchmarks.training_$$name || exit; done
 	@$(VENV)/python -m benchmarks.readme
 
 drills: setup ## Attack the product (an hour): faults of all kinds, then 200 kills; build/drills.md, build/drills_kill.json

@@ -89,6 +89,46 @@ def training(document: Mapping[str, Any]) -> str:
     return "\n".join(lines) + f"\n\nMean and standard deviation of {seeds} seeds, through the whole pipeline."
 
 
+def training_speed(document: Mapping[str, Any]) -> str:
+    speeds, ratios = document["median_steps_per_second"], document["ours_times_faster_than"]
+    lines = ["| loop, batch 256, same network | steps per second | ours is faster by |", "|---|---:|---:|"]
+    for name, speed in sorted(speeds.items(), key=lambda item: -item[1]):
+        ratio = f"{ratios[name]['by_wall_time']:.1f}" if name in ratios else ""
+        lines.append(f"| {name} | {speed:,} | {ratio} |")
+    return "\n".join(lines) + (
+        f"\n\nMedians of {len(document['rounds'])} alternating rounds on {document['cores']} cores. Ours, without "
+        f"augmentation, does {document['share_of_sgemm']:.0%} of the arithmetic that large matrix products reach in "
+        "the same round."
+    )
+
+
+def training_resume(document: Mapping[str, Any]) -> str:
+    killed = document["killed"]
+    return (
+        f"`kill -9` at {len(killed)} random moments of a training, each run again: {document['same_weights']} ended "
+        "with bit-identical weights to a run that was not killed. "
+        f"{document['resumed_from_a_checkpoint']} went on from a checkpoint, the others had none yet."
+    )
+
+
+def serving_rollback(document: Mapping[str, Any]) -> str:
+    lines = [
+        "| back to a version that is | requests by label, median / slowest | without a label | the whole command |"
+    ]
+    lines.append("|---|---:|---:|---:|")
+    for kind in ("loaded", "not loaded"):
+        seconds = document[f"rollback to a version that is {kind}"]
+        cells = [
+            f"{seconds[k]['median']:.2f} s / {seconds[k]['max']:.2f} s" for k in ("label_s", "no_label_s", "command_s")
+        ]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines) + (
+        "\n\nFrom the command's start to the last answer of the version that was left. "
+        f"{document['rollbacks']} rollbacks, {document['requests']:,} requests, {document['failed']} failed; "
+        f"p99 {document['with rollbacks']['p99_ms']:.1f} ms, without rollbacks {document['without']['p99_ms']:.1f} ms."
+    )
+
+
 def drills(document: Mapping[str, Any]) -> str:
     lines = ["| fault | what happened | served before | served after | after a rerun |", "|---|---|---|---|---|"]
     for row in document["rows"]:
@@ -109,15 +149,18 @@ def drills_kill(document: Mapping[str, Any]) -> str:
 BLOCKS: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], str]]]] = {
     "first-run": ("bench_first_run.json", first_run),
     "training": ("bench_training_scores.json", training),
+    "training-speed": ("bench_training_speed.json", training_speed),
+    "training-resume": ("bench_training_resume.json", training_resume),
     "tfx-example": ("bench_tfx_example.json", tfx_example),
     "serving": ("bench_serving.json", serving),
     "serving-swaps": ("bench_serving_swaps.json", serving_swaps),
     "serving-drain": ("bench_serving_drain.json", serving_drain),
     "serving-soak": ("bench_serving_soak.json", serving_soak),
+    "serving-rollback": ("bench_serving_rollback.json", serving_rollback),
     "drills": ("drills.json", drills),
     "drills-kill": ("drills_kill.json", drills_kill),
 }
-PAGES: Final = {"drills": OPERATIONS, "drills-kill": OPERATIONS}  # the others: README
+PAGES: Final = dict.fromkeys(("serving-rollback", "drills", "drills-kill"), OPERATIONS)  # the others: README
 
 
 def main() -> None:
