@@ -3,7 +3,8 @@
     python -m benchmarks.training_resume      (about 10 minutes on two cores)
 
 Each time the home is put back to where training begins, `kill -9` comes at a random moment of the training, and the
-same command is given again. Two runs that are not killed come first. Writes build/bench_training_resume.json.
+same command is given again. Two runs that are not killed come first, in homes of their own. Writes
+build/bench_training_resume.json.
 """
 
 from __future__ import annotations
@@ -72,13 +73,11 @@ def main() -> None:
     options = parser.parse_args()
     fetch_mnist(REPOSITORY / "workspace" / "data" / "mnist", print)
     with tempfile.TemporaryDirectory() as temporary:
-        home = Home(Path(temporary).resolve(), options.config)
+        other, home = (Home(Path(temporary, name).resolve(), options.config) for name in ("other", "own"))
         home.prepare()
-        whole = []
-        for _ in range(2):
-            home.put_back()
-            whole.append(home.finish())
-            print(f"not killed: {whole[-1]}", flush=True)
+        home.put_back()
+        whole = [other.finish(), home.finish()]
+        print(f"not killed: {whole}", flush=True)
         killed: list[dict[str, Any]] = []
         while len(killed) < options.kills:
             home.put_back()

@@ -21,25 +21,40 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
         pixels: float32 [batch, height * width], range as the scaling says; label: int64 [batch]
     """
     raw = tf.io.decode_raw(tf.reshape(inputs[contract.IMAGE], [-1]), tf.uint8)  # uint8 [batch, pixels]
-    unit = tf.cast(tf.reshape(raw, [-1, custom_config["pixels"]]), tf.float32) / contract.MAX_PIXEL  # 0..1
+    raw = tf.reshape(raw, [-1, custom_config["pixels"]])
     return {
-        contract.PIXELS: _scaled(unit, custom_config.get("scaling", "unit")),
+        contract.PIXELS: _scaled(raw, custom_config.get("scaling", "unit")),
         contract.LABEL: tf.reshape(inputs[contract.LABEL], [-1]),
     }
 
 
-def _scaled(unit: tf.Tensor, scaling: str) -> tf.Tensor:
-    """float32 [batch, pixels], 0..1 -> the same shape; one scale and one offset for all pixels.
+def _scaled(raw: tf.Tensor, scaling: str) -> tf.Tensor:
+    """uint8 [batch, pixels] -> float32 [batch, pixels]; one scale and one offset for all pixels.
 
     The Trainer relies on that: it augments raw pixels and then scales them (see training_data.pixel_scale).
     """
+    unit = tf.cast(raw, tf.float32) / contract.MAX_PIXEL  # 0..1
     if scaling == "unit":
         return unit
     if scaling == "symmetric":
         return 2.0 * unit - 1.0
-    # Two numbers per image reach the analyzer, not all its pixels: mean and mean square, [batch, 2].
-    per_image = tf.stack([tf.reduce_mean(unit, axis=1), tf.reduce_mean(tf.square(unit), axis=1)], axis=1)
-    moments = tft.mean(per_image, reduce_instance_dims=False)  # [2], over the train split
-    variance = moments[1] - tf.square(moments[0])
-    deviation = tf.where(variance > 0, tf.sqrt(variance), 1.0)  # 1 if all pixels of all images are equal
-    return (unit - moments[0]) / deviation
+    mean, deviation = _moments(raw)
+    return (unit - mean) / deviation
+
+
+def _moments(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and standard deviation of all pixels of the train split, on the scale 0..1: float32 scalars.
+
+    Sums of whole numbers are the same in whatever order Beam adds them up, so that equal data gives equal weights. Three
+    numbers per image reach the analyzer, not all its pixels.
+    """
+    whole = tf.cast(raw, tf.int64)
+    per_image = tf.stack(
+        [tf.reduce_sum(whole, axis=1), tf.reduce_sum(whole * whole, axis=1), tf.ones_like(whole[:, 0])], axis=1
+    )  # int64 [batch, 3]
+    total, squares, images = tf.unstack(tf.cast(tft.sum(per_image, reduce_instance_dims=False), tf.float64), num=3)
+    count = images * raw.shape[1]
+    mean = total / count
+    variance = squares / count - mean * mean
+    deviation = tf.where(variance > 0, tf.sqrt(variance), float(contract.MAX_PIXEL))  # if all pixels are equal
+    return tf.cast(mean / contract.MAX_PIXEL, tf.float32), tf.cast(deviation / contract.MAX_PIXEL, tf.float32)

@@ -90,6 +90,14 @@ def test_the_loop_scales_as_the_graph_which_standardises_the_train_split(standar
     assert pixels.mean() == pytest.approx(0, abs=1e-4) and pixels.std() == pytest.approx(1, abs=1e-4)
 
 
+def test_the_order_in_which_beam_adds_up_does_not_matter(standard: Path, tmp_path: Path) -> None:
+    scale = pixel_scale(tft.TFTransformOutput(str(standard)), DATA.pixels)
+    order = np.random.default_rng(0).permutation(len(IMAGES))
+    other = pixel_scale(transform_graph(tmp_path / "graph", IMAGES[order], "standard"), DATA.pixels)
+    np.testing.assert_array_equal(other.scale, scale.scale)
+    np.testing.assert_array_equal(other.offset, scale.offset)
+
+
 @pytest.mark.parametrize(("scaling", "low", "high"), [("unit", 0, 1), ("symmetric", -1, 1), ("standard", 0, 1)])
 def test_other_scalings_and_data_without_variance(tmp_path: Path, scaling: str, low: float, high: float) -> None:
     black = np.zeros((2, SIZE, SIZE), np.uint8)
