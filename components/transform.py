@@ -45,7 +45,7 @@ def _scaled(raw: tf.Tensor, scaling: str) -> tf.Tensor:
 def _moments(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and standard deviation of all pixels of the train split, on the scale 0..1: float32 scalars.
 
-    Sums of whole numbers are the same in whatever order Beam adds them up, so that equal data gives equal weights. Three
+    Sums of whole numbers are the same in whatever order Beam adds them up, so equal data gives equal weights. Three
     numbers per image reach the analyzer, not all its pixels.
     """
     whole = tf.cast(raw, tf.int64)
