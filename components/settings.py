@@ -105,6 +105,7 @@ class TrainSettings:
         checkpoint_every_steps: writes a checkpoint after so many steps, and on SIGTERM; 0 is none at all.
         checkpoint_folder: where; empty for `checkpoints` among the Trainer's artifacts.
         resident_max_mb: keeps the train split in memory as uint8 if it takes at most so many MB, else streams it.
+        shards: parts of a batch that are computed side by side, by as many cores; sums differ in their last digits.
         strategy: "none" (one device), "mirrored" (all GPUs of this machine) or "multi_worker" (by TF_CONFIG).
         allow_missing_classes: trains even if a class has no example in the train split.
         seed: of initial weights, batch order and augmentation; equal seeds, data and machine give equal weights.
@@ -133,13 +134,14 @@ class TrainSettings:
     checkpoint_every_steps: int = 500
     checkpoint_folder: str = ""
     resident_max_mb: int = 1024
+    shards: int = 2
     strategy: str = "none"
     allow_missing_classes: bool = False
     seed: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_layers", tuple(self.hidden_layers))  # a list, when it comes by way of JSON
-        for key in ("steps", "batch_size", "eval_every_steps"):
+        for key in ("steps", "batch_size", "eval_every_steps", "shards"):
             _check_whole(f"train.{key}", getattr(self, key), 1)
         for key in ("warmup_steps", "checkpoint_every_steps", "resident_max_mb", "seed"):
             _check_whole(f"train.{key}", getattr(self, key), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -151,31 +152,43 @@ def steps_function(
 ) -> Callable[[Any, Any], tf.Tensor]:
     """The graph that runs many steps: (what source.take answers, rates float32 [steps]) -> mean loss."""
     share = distribution.share_of(settings.batch_size, strategy)  # examples per replica
+    bounds = np.linspace(0, share, min(settings.shards, share) + 1).astype(int).tolist()
     targets = tf.one_hot(tf.range(state.model.biases[-1].shape[0]), state.model.biases[-1].shape[0])
     targets = targets * (1.0 - settings.label_smoothing) + settings.label_smoothing / targets.shape[0]
     factor = float(settings.batch_size) if settings.loss_reduction == "sum" else 1.0
     variables = [*state.model.weights, *state.model.biases]
+    # One number for all pixels, as usual, is twice as fast as one for each.
+    pixel_scale, pixel_offset = (v[0] if (v == v[0]).all() else v for v in (scale.scale, scale.offset))
+
+    def gradients_of(raw: tf.Tensor, labels: tf.Tensor, draws: augment.Draws | None) -> tuple[tf.Tensor, Any]:
+        """A shard's part of the batch's mean loss, and its gradients, one per variable."""
+        # float32 [shard, pixels], 0..255
+        pixels = augment.augment(raw, draws, size, settings) if draws else tf.cast(raw, tf.float32)
+        x = pixels * pixel_scale + pixel_offset  # [shard, pixels], as the Transform graph answers
+        y = tf.gather(targets, labels)  # [shard, classes], rows sum to 1
+        with tf.GradientTape() as tape:
+            logits = state.model(x)  # [shard, classes]
+            losses = tf.nn.softmax_cross_entropy_with_logits(y, logits)  # [shard]
+            loss = tf.reduce_sum(losses) / settings.batch_size
+            objective = loss * factor
+        return loss, tape.gradient(objective, variables)
 
     def one_step(part: Any, rate: tf.Tensor) -> tf.Tensor:
         replica = tf.distribute.get_replica_context()
         first = tf.cast(replica.replica_id_in_sync_group, tf.int32) * share
-        raw, labels = source.pick(tf.nest.map_structure(lambda t: t[first : first + share], part))
-        raw = tf.ensure_shape(raw, [share, size[0] * size[1]])  # uint8 [share, pixels], 0..255
+        draws = None
         if augment.is_wanted(settings):
             seed = tf.stack([settings.seed, tf.cast(state.step, tf.int32)])
             draws = augment.draw(settings.batch_size, seed)  # of the whole batch: workers share it
-            draws = augment.Draws(draws.affine[:, first : first + share], draws.elastic[first : first + share])
-            pixels = augment.augment(raw, draws, size, settings)  # float32 [share, pixels], 0..255
-        else:
-            pixels = tf.cast(raw, tf.float32)  # float32 [share, pixels], 0..255
-        x = pixels * scale.scale + scale.offset  # [share, pixels], as the Transform graph answers
-        y = tf.gather(targets, labels)  # [share, classes], rows sum to 1
-        with tf.GradientTape() as tape:
-            logits = state.model(x)  # [share, classes]
-            losses = tf.nn.softmax_cross_entropy_with_logits(y, logits)  # [share]
-            loss = tf.reduce_sum(losses) / settings.batch_size  # this replica's part of the batch's mean
-            objective = loss * factor
-        gradients = tape.gradient(objective, variables)
+        shards = []
+        for start, stop in itertools.pairwise(bounds):  # side by side: they do not depend on each other
+            begin, end = first + start, first + stop
+            raw, labels = source.pick(tf.nest.map_structure(lambda t: t[begin:end], part))  # noqa: B023  # called at once
+            raw = tf.ensure_shape(raw, [stop - start, size[0] * size[1]])  # uint8 [shard, pixels], 0..255
+            own = augment.Draws(draws.affine[:, begin:end], draws.elastic[begin:end]) if draws else None
+            shards.append(gradients_of(raw, labels, own))
+        loss = tf.add_n([loss for loss, _ in shards])  # this replica's part of the batch's mean
+        gradients = [tf.add_n(parts) for parts in zip(*(found for _, found in shards), strict=True)]
         if strategy.num_replicas_in_sync > 1:
             gradients = replica.all_reduce(SUM, gradients)
         state.optimizer.apply(gradients, rate)
