@@ -32,7 +32,8 @@ from components import dataset, distribution
 from components.fetch import fetch_mnist
 from components.settings import UNBOUNDED_AUGMENTATIONS, TrainSettings
 from components.training_data import PixelScale, Resident, Split
-from components.training_loop import STEPS_PER_CALL, State, steps_function
+from components.training_loop import STEPS_PER_CALL
+from components.training_step import State, steps_function
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 RESULT_FILE: Final = REPOSITORY / "build" / "bench_training_speed.json"
@@ -53,7 +54,7 @@ class Speed(NamedTuple):
 
 
 def ours(data: Split, **more: Any) -> Loop:
-    """components/training_loop.py as the Trainer uses it; without augmentation unless `more` says so."""
+    """components/training_step.py as the Trainer uses it; without augmentation unless `more` says so."""
     chosen = {"optimizer": "sgd", "learning_rate": RATE, **NO_AUGMENTATION, **more}
     settings = TrainSettings(batch_size=BATCH, hidden_layers=SIZES[1:-1], **chosen)
     source, strategy = Resident(data, settings), distribution.create("none")

@@ -1,4 +1,5 @@
-"""The Trainer: from TFX's files to a trained and exported model. The loop itself is in training_loop.py."""
+"""The Trainer: from TFX's files to a trained and exported model. The loop itself is in training_loop.py and
+training_step.py."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ from components.weights import weights_sha256
 log = logging.getLogger(__name__)
 
 # A checkpoint is of no use to other code: these decide the weights.
-SOURCE: Final = ("augment.py", "model.py", "optimizers.py", "training_data.py", "training_loop.py")
+SOURCE: Final = ("augment.py", "model.py", "optimizers.py", "training_data.py", "training_loop.py", "training_step.py")
 
 
 def run_fn(fn_args: Any) -> None:

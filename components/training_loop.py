@@ -1,26 +1,25 @@
-"""The training loop, written out with tf.GradientTape: top to bottom, what happens to a batch."""
+"""The training loop: steps, validation and checkpoints, to the end or a signal. A step is in training_step.py."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import numpy as np
 import tensorflow as tf
 
-from components import augment, distribution, interruption, optimizers
+from components import distribution, interruption, optimizers
 from components.checkpoints import Checkpoint, Checkpoints
 from components.errors import UserError
 from components.model import MLP
 from components.settings import TrainSettings
 from components.training_data import PixelScale, Source, Split
+from components.training_step import State, steps_function
 
 STEPS_PER_CALL: Final = 100  # steps inside one tf.function call: Python's share becomes negligible
-SUM: Final = tf.distribute.ReduceOp.SUM
 
 
 @dataclass(frozen=True)
@@ -39,47 +38,6 @@ class Point:
     learning_rate: float
     eval_accuracy: float | None = None
     eval_loss: float | None = None
-
-
-@dataclass
-class State:
-    """All that a step changes, as variables: what a checkpoint holds.
-
-    Attributes:
-        model: the network that is trained.
-        result: the network that is validated and exported: `model` itself, or its moving average.
-        best: a copy of `result` at its best validation, if that is what will be exported.
-    """
-
-    model: MLP
-    result: MLP
-    best: MLP | None
-    optimizer: optimizers.Optimizer
-    step: tf.Variable
-    best_accuracy: tf.Variable
-    variables: dict[str, tf.Variable] = field(default_factory=dict)
-
-    @classmethod
-    def create(cls, sizes: Sequence[int], settings: TrainSettings) -> State:
-        def network() -> MLP:
-            return MLP(sizes, settings.seed, settings.activation)
-
-        model = network()
-        state = cls(
-            model=model,
-            result=network() if settings.ema_decay else model,
-            best=network() if settings.keep == "best" else None,
-            optimizer=optimizers.create([*model.weights, *model.biases], settings),
-            step=tf.Variable(0, dtype=tf.int64, trainable=False),
-            best_accuracy=tf.Variable(-1.0, trainable=False),
-        )
-        networks = {"model": state.model, "average": state.result, "best": state.best}
-        for name, one in networks.items():
-            if one is not None and not (name == "average" and one is model):
-                state.variables |= {f"{name}/{key}": variable for key, variable in one.named_weights().items()}
-        state.variables |= {f"optimizer/{key}": variable for key, variable in state.optimizer.slots.items()}
-        state.variables |= {"step": state.step, "best_accuracy": state.best_accuracy}
-        return state
 
 
 @dataclass(frozen=True)
@@ -140,79 +98,6 @@ def train(
             if every and (step % every == 0 or signals) and step < settings.steps:
                 _save(state, history, checkpoints, strategy)
     return Trained(state.best or state.result, history, first)
-
-
-def steps_function(
-    state: State,
-    source: Source,
-    scale: PixelScale,
-    size: tuple[int, int],
-    settings: TrainSettings,
-    strategy: tf.distribute.Strategy,
-) -> Callable[[Any, Any], tf.Tensor]:
-    """The graph that runs many steps: (what source.take answers, rates float32 [steps]) -> mean loss."""
-    share = distribution.share_of(settings.batch_size, strategy)  # examples per replica
-    bounds = np.linspace(0, share, min(settings.shards, share) + 1).astype(int).tolist()
-    targets = tf.one_hot(tf.range(state.model.biases[-1].shape[0]), state.model.biases[-1].shape[0])
-    targets = targets * (1.0 - settings.label_smoothing) + settings.label_smoothing / targets.shape[0]
-    factor = float(settings.batch_size) if settings.loss_reduction == "sum" else 1.0
-    variables = [*state.model.weights, *state.model.biases]
-    # One number for all pixels, as usual, is twice as fast as one for each.
-    pixel_scale, pixel_offset = (v[0] if (v == v[0]).all() else v for v in (scale.scale, scale.offset))
-
-    def gradients_of(raw: tf.Tensor, labels: tf.Tensor, draws: augment.Draws | None) -> tuple[tf.Tensor, Any]:
-        """A shard's part of the batch's mean loss, and its gradients, one per variable."""
-        # float32 [shard, pixels], 0..255
-        pixels = augment.augment(raw, draws, size, settings) if draws else tf.cast(raw, tf.float32)
-        x = pixels * pixel_scale + pixel_offset  # [shard, pixels], as the Transform graph answers
-        y = tf.gather(targets, labels)  # [shard, classes], rows sum to 1
-        with tf.GradientTape() as tape:
-            logits = state.model(x)  # [shard, classes]
-            losses = tf.nn.softmax_cross_entropy_with_logits(y, logits)  # [shard]
-            loss = tf.reduce_sum(losses) / settings.batch_size
-            objective = loss * factor
-        return loss, tape.gradient(objective, variables)
-
-    def one_step(part: Any, rate: tf.Tensor) -> tf.Tensor:
-        replica = tf.distribute.get_replica_context()
-        first = tf.cast(replica.replica_id_in_sync_group, tf.int32) * share
-        draws = None
-        if augment.is_wanted(settings):
-            seed = tf.stack([settings.seed, tf.cast(state.step, tf.int32)])
-            draws = augment.draw(settings.batch_size, seed)  # of the whole batch: workers share it
-        shards = []
-        for start, stop in itertools.pairwise(bounds):  # side by side: they do not depend on each other
-            begin, end = first + start, first + stop
-            raw, labels = source.pick(tf.nest.map_structure(lambda t: t[begin:end], part))  # noqa: B023  # called at once
-            raw = tf.ensure_shape(raw, [stop - start, size[0] * size[1]])  # uint8 [shard, pixels], 0..255
-            own = augment.Draws(draws.affine[:, begin:end], draws.elastic[begin:end]) if draws else None
-            shards.append(gradients_of(raw, labels, own))
-        loss = tf.add_n([loss for loss, _ in shards])  # this replica's part of the batch's mean
-        gradients = [tf.add_n(parts) for parts in zip(*(found for _, found in shards), strict=True)]
-        if strategy.num_replicas_in_sync > 1:
-            gradients = replica.all_reduce(SUM, gradients)
-        state.optimizer.apply(gradients, rate)
-        step = state.step.assign_add(1)
-        if state.result is not state.model:
-            # The average of few steps is no average: tf.train.ExponentialMovingAverage's num_updates.
-            done = tf.cast(step, tf.float32)
-            decay = tf.minimum(settings.ema_decay, (1.0 + done) / (10.0 + done))
-            averages = [*state.result.weights, *state.result.biases]
-            for average, variable in zip(averages, variables, strict=True):
-                average.assign_add((1.0 - decay) * (variable - average))
-        return loss
-
-    @tf.function(input_signature=[source.spec, tf.TensorSpec([None], tf.float32)])
-    def run_steps(parts: Any, rates: tf.Tensor) -> tf.Tensor:
-        total = 0.0
-        for i in tf.range(tf.size(rates)):
-            part = tf.nest.map_structure(lambda t: t[i], parts)  # noqa: B023  # traced at once
-            loss = strategy.run(one_step, args=(part, rates[i]))
-            total += strategy.reduce(SUM, loss, axis=None)
-        return total / tf.cast(tf.size(rates), tf.float32)
-
-    run: Callable[[Any, Any], tf.Tensor] = run_steps
-    return run
 
 
 def next_stop(step: int, settings: TrainSettings) -> int:
