@@ -13,7 +13,7 @@ COPY tools ./tools
 RUN mkdir components pipeline serving \
  && python tools/setup.py \
  && .venv/bin/python tools/slim.py \
- && rm -rf /root/.cache
+ && rm -rf "$HOME/.cache"
 COPY components ./components
 COPY pipeline ./pipeline
 COPY serving ./serving

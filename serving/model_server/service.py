@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
 
 from serving.model_server import data_plane, versions
 from serving.model_server.batching import Steps, run_alone
@@ -22,13 +23,6 @@ class _WithSpec(Protocol):
     def HasField(self, field_name: Any) -> bool: ...
 
 
-Request = TypeVar("Request", bound=_WithSpec)
-Response = TypeVar("Response")
-Handler = Callable[[Servable, Request, int], Response]
-
-API_NAMES = {"predict": "Predict", "classify": "Classify", "regress": "Regress", "multi_inference": "MultiInference"}
-
-
 class Service:
     """Every method raises ServingError and may be called from any thread."""
 
@@ -41,27 +35,18 @@ class Service:
 
     def predict_steps(self, request: pb.PredictRequest, timeout_ms: int, entrypoint: str) -> Steps[pb.PredictResponse]:
         """`predict` in two halves, so that requests can share a run of the session."""
-        started, code = time.perf_counter(), Code.UNKNOWN
-        try:
-            _require_spec(request)
-            with self.manager.use(request.model_spec) as servable:
-                response = yield from data_plane.predict_steps(servable, request, timeout_ms, self._as_content)
-            code = Code.OK
-            return response
-        except ServingError as e:
-            code = e.code
-            raise
-        finally:
-            latency_us = (time.perf_counter() - started) * 1e6
-            self.metrics.request(request.model_spec.name, "Predict", entrypoint, code.name, latency_us)
+        with self._counted("Predict", entrypoint, request) as servable:
+            return (yield from data_plane.predict_steps(servable, request, timeout_ms, self._as_content))
 
     def classify(
         self, request: pb.ClassificationRequest, timeout_ms: int, entrypoint: str
     ) -> pb.ClassificationResponse:
-        return self._counted("Classify", entrypoint, request, timeout_ms, data_plane.classify)
+        with self._counted("Classify", entrypoint, request) as servable:
+            return data_plane.classify(servable, request, timeout_ms)
 
     def regress(self, request: pb.RegressionRequest, timeout_ms: int, entrypoint: str) -> pb.RegressionResponse:
-        return self._counted("Regress", entrypoint, request, timeout_ms, data_plane.regress)
+        with self._counted("Regress", entrypoint, request) as servable:
+            return data_plane.regress(servable, request, timeout_ms)
 
     def multi_inference(self, request: pb.MultiInferenceRequest, timeout_ms: int) -> pb.MultiInferenceResponse:
         if not request.tasks:
@@ -90,17 +75,15 @@ class Service:
         self.manager.reload(configs)
         return pb.ReloadConfigResponse(status=pb.StatusProto())
 
-    def _counted(
-        self, api: str, entrypoint: str, request: Request, timeout_ms: int, handler: Handler[Request, Response]
-    ) -> Response:
-        started = time.perf_counter()
-        code = Code.UNKNOWN
+    @contextmanager
+    def _counted(self, api: str, entrypoint: str, request: _WithSpec) -> Iterator[Servable]:
+        """The version that a request names; how the block ends, and after how long, goes into the metrics."""
+        started, code = time.perf_counter(), Code.UNKNOWN
         try:
             _require_spec(request)
             with self.manager.use(request.model_spec) as servable:
-                response = handler(servable, request, timeout_ms)
+                yield servable
             code = Code.OK
-            return response
         except ServingError as e:
             code = e.code
             raise
