@@ -254,7 +254,7 @@ def second_run(product: Product, watch: Watch) -> str:
     expect(second.code == 5, f"the second run: exit {second.code}")
     expect(first.wait() == 0, f"the first run: exit {first.returncode}")
     expect(watch.answers_with(product.versions()[-1]), f"version {watch.now} answers")
-    reason = second.stderr.splitlines()[0].removeprefix("Error: ").replace(str(product.home), "the home")
+    reason = second.stderr.splitlines()[0].removeprefix("error: ").replace(str(product.home), "the home")
     return f"the second: exit 5, {reason}; the first pushed"
 
 
