@@ -1,5 +1,6 @@
-"""The Trainer: from TFX's files to a trained and exported model. The loop itself is in training_loop.py and
-training_step.py."""
+"""The Trainer: from TFX's files to a trained and exported model. The loop is in training_loop.py, a step of it in
+training_step.py.
+"""
 
 from __future__ import annotations
 
