@@ -2,9 +2,10 @@
 
     python -m benchmarks.training_speed      (about 3 minutes on two cores; --torch PYTHON adds PyTorch)
 
-Only steps are timed, after a warm-up: no reading, no compiling. All but PyTorch run in this process, one after another
-in each round, so that a busy machine is busy for all. The share of the machine's peak is the loop's arithmetic beside
-that of large matrix products (sgemm) of the same round. Writes build/bench_training_speed.json.
+Only steps are timed, after a warm-up: no reading, no compiling. One loop runs at a time, all in each round, so that a
+busy machine is busy for all. Ours run in a process that divides its cores among a batch's shards, as a run of the
+pipeline does; the others in one with TensorFlow's own threads. The share of the machine's peak is our loop's arithmetic
+beside that of large matrix products (sgemm) on all cores in the same round. Writes build/bench_training_speed.json.
 
 PyTorch lives in an environment of its own, which this file does not make:
 
@@ -17,10 +18,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import multiprocessing
 import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, NamedTuple
@@ -32,7 +35,7 @@ from components import dataset, distribution
 from components.fetch import fetch_mnist
 from components.settings import UNBOUNDED_AUGMENTATIONS, TrainSettings
 from components.training_data import PixelScale, Resident, Split
-from components.training_loop import STEPS_PER_CALL
+from components.training_loop import STEPS_PER_CALL, steps_per_turn
 from components.training_step import State, steps_function
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
@@ -44,6 +47,7 @@ SGEMM: Final = 1024  # rows and columns
 NO_AUGMENTATION: Final = {"augment_scale": 0.0, **{f"augment_{kind}": 0.0 for kind in UNBOUNDED_AUGMENTATIONS}}
 
 Loop = Callable[[int], None]  # runs so many steps
+loops: dict[str, Loop] = {}  # of this process
 
 
 class Speed(NamedTuple):
@@ -59,7 +63,8 @@ def ours(data: Split, **more: Any) -> Loop:
     settings = TrainSettings(batch_size=BATCH, hidden_layers=SIZES[1:-1], **chosen)
     source, strategy = Resident(data, settings), distribution.create("none")
     scale = PixelScale(np.full(SIZES[0], 1 / 255, np.float32), np.zeros(SIZES[0], np.float32))
-    run_steps = steps_function(State.create(SIZES, settings), source, scale, (28, 28), settings, strategy)
+    state, turn = State.create(SIZES, settings), steps_per_turn(settings)
+    run_steps = steps_function(state, source, scale, (28, 28), settings, strategy, turn)
 
     def loop(steps: int) -> None:
         for start in range(0, steps, STEPS_PER_CALL):
@@ -136,18 +141,64 @@ def timed(loop: Loop, steps: int) -> Speed:
     return Speed(steps / (time.perf_counter() - started), (time.process_time() - cpu) / steps * 1e3)
 
 
-def measure(loops: Mapping[str, Loop], steps: int, first: int, python: str | None) -> tuple[dict[str, Speed], float]:
-    """One round, begun with another loop each time: speeds by name, and sgemm's GFLOP/s beside ours."""
-    names = list(loops)
-    found: dict[str, Speed] = {}
-    gflops: list[float] = []
-    for name in names[first % len(names) :] + names[: first % len(names)]:
-        gflops += [sgemm_gflops()] if name == "ours" else []
-        found[name] = timed(loops[name], steps)
-        gflops += [sgemm_gflops()] if name == "ours" else []
-    if python:
-        found["PyTorch"] = torch(python, steps)
-    return {name: found[name] for name in sorted(found)}, sum(gflops) / len(gflops)
+def prepare_ours(data: Split) -> None:
+    distribution.divide_cores(TrainSettings().shards)
+    loops["ours"] = ours(data)
+    loops["ours, augmented"] = ours(data, augment_shift_pixels=1.0, augment_rotation_degrees=7.0)
+    loops["ours, augmented, elastic"] = ours(data, augment_shift_pixels=1.0, augment_elastic_pixels=1.0)
+    warm_up()
+
+
+def prepare_others(data: Split) -> None:
+    loops["notebook"] = notebook(data)
+    loops["Keras fit, 1 step a call"] = keras_fit(data, 1)
+    loops["Keras fit, 100 steps a call"] = keras_fit(data, 100)
+    warm_up()
+
+
+def warm_up() -> None:
+    for loop in loops.values():
+        loop(STEPS_PER_CALL)  # trace, compile, fill caches
+
+
+def names_of_loops() -> list[str]:
+    return list(loops)
+
+
+def speed_of(name: str, steps: int) -> Speed:
+    return timed(loops[name], steps)
+
+
+class Contest:
+    """The loops in their processes, in rounds."""
+
+    def __init__(self, data: Split, python: str | None) -> None:
+        def process(prepare: Callable[[Split], None]) -> ProcessPoolExecutor:
+            return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), prepare, (data,))
+
+        self._python = python
+        self._others = process(prepare_others)
+        self._process_of: dict[str, ProcessPoolExecutor] = {}
+        for one in (process(prepare_ours), self._others):  # in turn, not at once
+            self._process_of |= dict.fromkeys(one.submit(names_of_loops).result(), one)
+
+    def round(self, number: int, steps: int) -> tuple[dict[str, Speed], float]:
+        """All loops, begun with another one each time: speeds by name, and sgemm's GFLOP/s before and after ours."""
+        names = list(self._process_of)
+        first = number % len(names)
+        found: dict[str, Speed] = {}
+        gflops: list[float] = []
+        for name in names[first:] + names[:first]:
+            gflops += [self._others.submit(sgemm_gflops).result()] if name == "ours" else []
+            found[name] = self._process_of[name].submit(speed_of, name, steps).result()
+            gflops += [self._others.submit(sgemm_gflops).result()] if name == "ours" else []
+        if self._python:
+            found["PyTorch"] = torch(self._python, steps)
+        return {name: found[name] for name in sorted(found)}, sum(gflops) / len(gflops)
+
+    def close(self) -> None:
+        for process in self._process_of.values():
+            process.shutdown()
 
 
 def times_faster(rounds: Sequence[Mapping[str, Speed]]) -> dict[str, dict[str, float]]:
@@ -174,19 +225,10 @@ def main() -> None:
     files = fetch_mnist(REPOSITORY / "workspace" / "data" / "mnist", print)
     images = dataset.read_images(files.train_images).reshape(-1, SIZES[0])
     data = Split(images[:55_000], dataset.read_labels(files.train_labels)[:55_000].astype(np.int64))
-    loops = {
-        "ours": ours(data),
-        "notebook": notebook(data),
-        "Keras fit, 1 step a call": keras_fit(data, 1),
-        "Keras fit, 100 steps a call": keras_fit(data, 100),
-        "ours, augmented": ours(data, augment_shift_pixels=1.0, augment_rotation_degrees=7.0),
-        "ours, augmented, elastic": ours(data, augment_shift_pixels=1.0, augment_elastic_pixels=1.0),
-    }
-    for loop in loops.values():
-        loop(STEPS_PER_CALL)  # trace, compile, fill caches
+    contest = Contest(data, options.torch)
     rounds, gflops = [], []
     for n in range(options.rounds):
-        found, sgemm = measure(loops, options.steps, n, options.torch)
+        found, sgemm = contest.round(n, options.steps)
         rounds.append(found)
         gflops.append(sgemm)
         print(
@@ -194,6 +236,7 @@ def main() -> None:
             ", ".join(f"{name} {one.steps_per_second:.0f}" for name, one in found.items()),
             flush=True,
         )
+    contest.close()
     shares = [r["ours"].steps_per_second * step_gflop() / peak for r, peak in zip(rounds, gflops, strict=True)]
     document = {
         "rounds": [{name: one._asdict() for name, one in found.items()} for found in rounds],

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable
+from typing import Final
 
 import tensorflow as tf
 
 from components.errors import UsageError
 
+THREADS_VARIABLE: Final = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own
 EXAMPLE = '{"cluster": {"worker": ["host0:5000", "host1:5000"]}, "task": {"type": "worker", "index": 0}}'
 
 
@@ -31,6 +34,17 @@ def create(name: str) -> tf.distribute.Strategy:
                 "Run the Trainer where each node is a process, such as Kubeflow; or train.strategy=mirrored or none.",
             ) from e
     return tf.distribute.get_strategy()
+
+
+def divide_cores(shards: int) -> None:
+    """Give each of the shards that are computed side by side its share of the cores; before TensorFlow has run.
+
+    By default every operation may use all cores, so that the shards get in each other's way. TF_NUM_INTRAOP_THREADS in
+    the environment takes precedence, and a process that has used TensorFlow keeps the threads it has.
+    """
+    if THREADS_VARIABLE not in os.environ:
+        with contextlib.suppress(RuntimeError):  # "cannot be modified after initialization"
+            tf.config.threading.set_intra_op_parallelism_threads(max(1, (os.cpu_count() or 1) // shards))
 
 
 def _check_tf_config(text: str) -> None:

@@ -15,11 +15,13 @@ import tensorflow as tf
 
 from components.settings import TrainSettings
 
+Gradients = Sequence[Sequence[tf.Tensor]]  # per variable, the parts that its gradient is the sum of: a batch's shards'
+
 
 class Optimizer(Protocol):
     slots: dict[str, tf.Variable]
 
-    def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
+    def apply(self, gradients: Gradients, learning_rate: tf.Tensor) -> None:
         """Update the variables in place; `learning_rate` is a float32 scalar."""
 
 
@@ -55,9 +57,10 @@ class SGD:
         self.variables = variables
         self.slots: dict[str, tf.Variable] = {}
 
-    def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
-        for variable, gradient in zip(self.variables, gradients, strict=True):
-            variable.assign_sub(learning_rate * gradient)
+    def apply(self, gradients: Gradients, learning_rate: tf.Tensor) -> None:
+        for variable, parts in zip(self.variables, gradients, strict=True):
+            for part in parts:  # each as soon as it is there, in one pass over the weights
+                tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=learning_rate, delta=part)
 
 
 class Momentum:
@@ -68,8 +71,9 @@ class Momentum:
         self.momentum = momentum
         self.slots = _zeros(variables, "velocity")
 
-    def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
-        for variable, gradient, velocity in zip(self.variables, gradients, self.slots.values(), strict=True):
+    def apply(self, gradients: Gradients, learning_rate: tf.Tensor) -> None:
+        for variable, parts, velocity in zip(self.variables, gradients, self.slots.values(), strict=True):
+            gradient = tf.add_n(parts)
             variable.assign_sub(learning_rate * velocity.assign(self.momentum * velocity + gradient))
 
 
@@ -85,12 +89,13 @@ class AdamW:
         self.first, self.second = _zeros(variables, "first_moment"), _zeros(variables, "second_moment")
         self.slots = {"step": self.step, **self.first, **self.second}
 
-    def apply(self, gradients: Sequence[tf.Tensor], learning_rate: tf.Tensor) -> None:
+    def apply(self, gradients: Gradients, learning_rate: tf.Tensor) -> None:
         step = self.step.assign_add(1.0)
         # Both bias corrections folded into one scalar, as in Kingma & Ba, end of section 2.
         rate = learning_rate * tf.sqrt(1.0 - self.BETA_2**step) / (1.0 - self.BETA_1**step)
         moments = zip(self.first.values(), self.second.values(), strict=True)
-        for variable, gradient, (first, second) in zip(self.variables, gradients, moments, strict=True):
+        for variable, parts, (first, second) in zip(self.variables, gradients, moments, strict=True):
+            gradient = tf.add_n(parts)
             m = first.assign_add((1.0 - self.BETA_1) * (gradient - first))
             v = second.assign_add((1.0 - self.BETA_2) * (tf.square(gradient) - second))
             update = rate * m / (tf.sqrt(v) + self.EPSILON)

@@ -105,7 +105,8 @@ class TrainSettings:
         checkpoint_every_steps: writes a checkpoint after so many steps, and on SIGTERM; 0 is none at all.
         checkpoint_folder: where; empty for `checkpoints` among the Trainer's artifacts.
         resident_max_mb: keeps the train split in memory as uint8 if it takes at most so many MB, else streams it.
-        shards: parts of a batch that are computed side by side, by as many cores; sums differ in their last digits.
+        shards: parts of a batch that are computed side by side, each on its share of the machine's cores; their number
+            changes the last digits of sums, and so the weights.
         strategy: "none" (one device), "mirrored" (all GPUs of this machine) or "multi_worker" (by TF_CONFIG).
         allow_missing_classes: trains even if a class has no example in the train split.
         seed: of initial weights, batch order and augmentation; equal seeds, data and machine give equal weights.

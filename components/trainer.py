@@ -37,6 +37,7 @@ def run_fn(fn_args: Any) -> None:
     `fn_args.custom_config` holds {"train": TrainSettings as a dict, "data": DataSettings as a dict}.
     """
     settings, data = TrainSettings(**fn_args.custom_config["train"]), fn_args.custom_config["data"]
+    distribution.divide_cores(settings.shards)
     strategy = distribution.create(settings.strategy)  # before anything else runs in TensorFlow
     seconds = Stopwatch()
     size, classes = (data["image_height"], data["image_width"]), data["classes"]
@@ -71,6 +72,7 @@ def run_fn(fn_args: Any) -> None:
         "resumed_at_step": trained.resumed_at_step,
         "train_examples": source.examples,
         "loop_seconds": seconds.parts["loop"],
+        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
         "steps_per_second": steps_done / seconds.parts["loop"],
         "seconds": seconds.parts,
         "settings": asdict(settings),

@@ -6,6 +6,7 @@ it into images and labels inside the training graph. Nothing depends on where a 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
@@ -188,9 +189,14 @@ def batch_order(examples: int, settings: TrainSettings, start: int, stop: int) -
     size = settings.batch_size
     per_epoch = examples // size
     epochs = range(start // per_epoch, -(-stop // per_epoch))
-    orders = [np.random.default_rng([settings.seed, e]).permutation(examples)[: per_epoch * size] for e in epochs]
+    orders = [_epoch_order(examples, settings.seed, epoch)[: per_epoch * size] for epoch in epochs]
     first = start - epochs[0] * per_epoch
     return np.concatenate(orders).reshape(-1, size)[first : first + stop - start].astype(np.int32)
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch_order(examples: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(examples)
 
 
 def count_labels(labels: Int64Array, classes: int, split: str) -> Int64Array:

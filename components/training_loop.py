@@ -20,6 +20,7 @@ from components.training_data import PixelScale, Source, Split
 from components.training_step import State, steps_function
 
 STEPS_PER_CALL: Final = 100  # steps inside one tf.function call: Python's share becomes negligible
+MAX_STEPS_PER_TURN: Final = 5  # of the loop inside: more take longer to trace than they save in 3000 steps
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def train(
     """
     with strategy.scope():
         state = State.create((size[0] * size[1], *settings.hidden_layers, classes), settings)
-    run_steps = steps_function(state, source, scale, size, settings, strategy)
+    run_steps = steps_function(state, source, scale, size, settings, strategy, steps_per_turn(settings))
     history = _restore(state, checkpoints, strategy)
     first = step = int(state.step.numpy())
     since = time.monotonic()
@@ -104,6 +105,12 @@ def next_stop(step: int, settings: TrainSettings) -> int:
     """Where the call that starts at `step` ends: at the next multiple of what happens every so many steps."""
     every = (STEPS_PER_CALL, settings.eval_every_steps, settings.checkpoint_every_steps)
     return min(settings.steps, *((step // n + 1) * n for n in every if n))
+
+
+def steps_per_turn(settings: TrainSettings) -> int:
+    """Steps that a turn of the loop inside a call holds: a divisor of what any call runs."""
+    common = math.gcd(STEPS_PER_CALL, settings.steps, settings.eval_every_steps, settings.checkpoint_every_steps)
+    return max(n for n in range(1, MAX_STEPS_PER_TURN + 1) if common % n == 0)
 
 
 def evaluate(model: MLP, batches: Any, scale: PixelScale) -> tuple[float, float]:

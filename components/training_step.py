@@ -66,19 +66,24 @@ def steps_function(
     size: tuple[int, int],
     settings: TrainSettings,
     strategy: tf.distribute.Strategy,
+    steps_per_turn: int = 1,
 ) -> Callable[[Any, Any], tf.Tensor]:
-    """The graph that runs many steps: (what source.take answers, rates float32 [steps]) -> mean loss."""
+    """The graph that runs many steps: (what source.take answers, rates float32 [steps]) -> mean loss.
+
+    Args:
+        steps_per_turn: steps that one turn of the graph's loop holds; all numbers of steps must be multiples of it.
+    """
     share = distribution.share_of(settings.batch_size, strategy)  # examples per replica
     bounds = np.linspace(0, share, min(settings.shards, share) + 1).astype(int).tolist()
     targets = tf.one_hot(tf.range(state.model.biases[-1].shape[0]), state.model.biases[-1].shape[0])
     targets = targets * (1.0 - settings.label_smoothing) + settings.label_smoothing / targets.shape[0]
-    factor = float(settings.batch_size) if settings.loss_reduction == "sum" else 1.0
+    factor = 1.0 if settings.loss_reduction == "sum" else 1.0 / settings.batch_size
     variables = [*state.model.weights, *state.model.biases]
     # One number for all pixels, as usual, is twice as fast as one for each.
     pixel_scale, pixel_offset = (v[0] if (v == v[0]).all() else v for v in (scale.scale, scale.offset))
 
     def gradients_of(raw: tf.Tensor, labels: tf.Tensor, draws: augment.Draws | None) -> tuple[tf.Tensor, Any]:
-        """A shard's part of the batch's mean loss, and its gradients, one per variable."""
+        """The sum of a shard's losses, and its part of the gradients, one per variable."""
         # float32 [shard, pixels], 0..255
         pixels = augment.augment(raw, draws, size, settings) if draws else tf.cast(raw, tf.float32)
         x = pixels * pixel_scale + pixel_offset  # [shard, pixels], as the Transform graph answers
@@ -86,29 +91,33 @@ def steps_function(
         with tf.GradientTape() as tape:
             logits = state.model(x)  # [shard, classes]
             losses = tf.nn.softmax_cross_entropy_with_logits(y, logits)  # [shard]
-            loss = tf.reduce_sum(losses) / settings.batch_size
+            loss = tf.reduce_sum(losses)
             objective = loss * factor
         return loss, tape.gradient(objective, variables)
 
-    def one_step(part: Any, rate: tf.Tensor) -> tf.Tensor:
+    def one_step(part: Any, rate: tf.Tensor, before: list[list[tf.Tensor]]) -> tuple[tf.Tensor, list[list[tf.Tensor]]]:
+        """Sum of losses, and gradients per shard; `before`: those of the step before, if it is in the same turn."""
         replica = tf.distribute.get_replica_context()
         first = tf.cast(replica.replica_id_in_sync_group, tf.int32) * share
         draws = None
         if augment.is_wanted(settings):
             seed = tf.stack([settings.seed, tf.cast(state.step, tf.int32)])
             draws = augment.draw(settings.batch_size, seed)  # of the whole batch: workers share it
-        shards = []
-        for start, stop in itertools.pairwise(bounds):  # side by side: they do not depend on each other
+        losses, shards = [], []
+        for shard, (start, stop) in enumerate(itertools.pairwise(bounds)):  # side by side: none waits for another
             begin, end = first + start, first + stop
-            raw, labels = source.pick(tf.nest.map_structure(lambda t: t[begin:end], part))  # noqa: B023  # called at once
+            # A shard's next images are read while the weights are updated; any earlier, and they leave the cache again.
+            with tf.control_dependencies(before[shard] if before else []):
+                raw, labels = source.pick(tf.nest.map_structure(lambda t: t[begin:end], part))  # noqa: B023  # called at once
             raw = tf.ensure_shape(raw, [stop - start, size[0] * size[1]])  # uint8 [shard, pixels], 0..255
             own = augment.Draws(draws.affine[:, begin:end], draws.elastic[begin:end]) if draws else None
-            shards.append(gradients_of(raw, labels, own))
-        loss = tf.add_n([loss for loss, _ in shards])  # this replica's part of the batch's mean
-        gradients = [tf.add_n(parts) for parts in zip(*(found for _, found in shards), strict=True)]
+            loss, gradients = gradients_of(raw, labels, own)
+            losses.append(loss)
+            shards.append(gradients)
+        parts = list(zip(*shards, strict=True))  # per variable: what its gradient is the sum of
         if strategy.num_replicas_in_sync > 1:
-            gradients = replica.all_reduce(SUM, gradients)
-        state.optimizer.apply(gradients, rate)
+            parts = [(total,) for total in replica.all_reduce(SUM, [tf.add_n(p) for p in parts])]
+        state.optimizer.apply(parts, rate)
         step = state.step.assign_add(1)
         if state.result is not state.model:
             # The average of few steps is no average: tf.train.ExponentialMovingAverage's num_updates.
@@ -117,16 +126,20 @@ def steps_function(
             averages = [*state.result.weights, *state.result.biases]
             for average, variable in zip(averages, variables, strict=True):
                 average.assign_add((1.0 - decay) * (variable - average))
-        return loss
+        return tf.add_n(losses), shards
 
     @tf.function(input_signature=[source.spec, tf.TensorSpec([None], tf.float32)])
     def run_steps(parts: Any, rates: tf.Tensor) -> tf.Tensor:
         total = 0.0
-        for i in tf.range(tf.size(rates)):
-            part = tf.nest.map_structure(lambda t: t[i], parts)  # noqa: B023  # traced at once
-            loss = strategy.run(one_step, args=(part, rates[i]))
-            total += strategy.reduce(SUM, loss, axis=None)
-        return total / tf.cast(tf.size(rates), tf.float32)
+        for turn in tf.range(0, tf.size(rates), steps_per_turn):
+            losses: list[tf.Tensor] = []
+            gradients: list[list[tf.Tensor]] = []  # of the last step, per shard
+            for i in range(steps_per_turn):  # traced one by one: a turn of TensorFlow's loop costs 60 us
+                part = tf.nest.map_structure(lambda t: t[turn + i], parts)  # noqa: B023  # traced at once
+                loss, gradients = strategy.run(one_step, args=(part, rates[turn + i], gradients))
+                losses.append(strategy.reduce(SUM, loss, axis=None))
+            total += tf.add_n(losses)
+        return total / tf.cast(tf.size(rates) * settings.batch_size, tf.float32)
 
     run: Callable[[Any, Any], tf.Tensor] = run_steps
     return run

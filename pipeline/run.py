@@ -139,9 +139,11 @@ def _run(
     print("starting TFX, TensorFlow and Beam", file=stream)
     from tfx.orchestration import metadata
 
+    from components import distribution
     from pipeline import integrity, lineage, local
     from pipeline.dag import create_pipeline
 
+    distribution.divide_cores(settings.train.shards)  # the Trainer's, but another node may be the first in TensorFlow
     pipeline = create_pipeline(settings, files, home)
     ir = local.compiled(pipeline, str(result.run_id))
     with metadata.Metadata(pipeline.metadata_connection_config) as handle:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,6 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from components import contract
+from components.settings import TrainSettings
 from tests.conftest import ROOT, Done, Pipeline, environment, pipeline_command, quick
 from tests.synthetic import NAMES, digits, write_data_set, write_idx
 
@@ -62,6 +66,12 @@ def test_the_first_run_pushes_a_version(first: Done, home: Path) -> None:
     assert result["metrics"]["test_accuracy"] > 0.9
     assert result["metrics"]["train_accuracy"] > 0.9
     assert sum(node["seconds"] for node in result["nodes"]) <= result["seconds"]
+
+
+def test_the_trainer_gets_its_cores_divided_though_others_use_tensorflow_before_it(first: Done, home: Path) -> None:
+    (history,) = (home / "artifacts" / "Trainer" / "model").glob(f"*/{contract.HISTORY_FILE}")
+    shards = TrainSettings().shards
+    assert json.loads(history.read_text())["intra_op_threads"] == max(1, (os.cpu_count() or 1) // shards)
 
 
 def test_every_node_has_a_log_and_the_screen_has_none_of_it(first: Done, home: Path) -> None:

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import tensorflow as tf
 
 from components import distribution
 from components.errors import UsageError
+from tests.conftest import ROOT
 
 ALONE = json.dumps({"cluster": {"worker": ["127.0.0.1:1"]}, "task": {"type": "worker", "index": 0}})
 
@@ -34,3 +38,23 @@ def test_a_batch_that_the_replicas_cannot_share_is_refused() -> None:
     assert distribution.share_of(9, Three()) == 3
     with pytest.raises(UsageError, match="multiple of the 3 replicas"):
         distribution.share_of(10, Three())
+
+
+def test_the_cores_are_divided_among_the_shards_until_tensorflow_runs() -> None:
+    program = """
+import os, tensorflow as tf
+from components.distribution import divide_cores
+threads = tf.config.threading.get_intra_op_parallelism_threads
+os.environ["TF_NUM_INTRAOP_THREADS"] = "3"
+divide_cores(1)
+print(threads())
+del os.environ["TF_NUM_INTRAOP_THREADS"]
+for shards in (1, 1000):
+    divide_cores(shards)
+    print(threads())
+tf.zeros([]) + 1.0
+divide_cores(1)
+print(threads())
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", str(os.cpu_count()), "1", "1"]

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from components.checkpoints import Checkpoint, Checkpoints, run_key
 from components.errors import UserError
 from components.model import MLP
-from components.training_loop import Point, evaluate, next_stop
+from components.training_loop import Point, evaluate, next_stop, steps_per_turn
 from tests.training import SCALE, arrays, run, small_settings, split
 
 KEY = run_key({})
@@ -143,6 +145,24 @@ def test_calls_end_where_something_is_due() -> None:
     while stops[-1] < settings.steps:
         stops.append(next_stop(stops[-1], settings))
     assert stops == [0, 100, 150, 200, 300, 330]
+
+
+@given(st.integers(1, 2000), st.integers(1, 700), st.integers(0, 700))
+def test_every_call_is_whole_turns(steps: int, every: int, checkpoint_every: int) -> None:
+    settings = small_settings(steps=steps, eval_every_steps=every, checkpoint_every_steps=checkpoint_every)
+    step = 0
+    while step < steps:
+        stop = next_stop(step, settings)
+        assert (stop - step) % steps_per_turn(settings) == 0
+        step = stop
+
+
+def test_turns_of_many_steps_change_no_bit() -> None:
+    many, one = small_settings(steps=60, checkpoint_every_steps=0), small_settings(steps=60, checkpoint_every_steps=7)
+    assert (steps_per_turn(many), steps_per_turn(one)) == (5, 1)
+    other = arrays(run(one))
+    for name, array in arrays(run(many)).items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
 
 
 def test_initial_weights_are_glorots_and_differ_by_seed() -> None:
