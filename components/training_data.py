@@ -191,12 +191,12 @@ def batch_order(examples: int, settings: TrainSettings, start: int, stop: int) -
     epochs = range(start // per_epoch, -(-stop // per_epoch))
     orders = [_epoch_order(examples, settings.seed, epoch)[: per_epoch * size] for epoch in epochs]
     first = start - epochs[0] * per_epoch
-    return np.concatenate(orders).reshape(-1, size)[first : first + stop - start].astype(np.int32)
+    return np.concatenate(orders).reshape(-1, size)[first : first + stop - start]
 
 
 @functools.lru_cache(maxsize=2)
-def _epoch_order(examples: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng([seed, epoch]).permutation(examples)
+def _epoch_order(examples: int, seed: int, epoch: int) -> npt.NDArray[np.int32]:
+    return np.random.default_rng([seed, epoch]).permutation(examples).astype(np.int32)
 
 
 def count_labels(labels: Int64Array, classes: int, split: str) -> Int64Array:

@@ -33,7 +33,7 @@ KEY = run_key({})
 )
 def test_training_learns_and_is_repeatable(chosen: dict[str, object]) -> None:
     first, second = (run(small_settings(**chosen)) for _ in range(2))
-    assert [point.step for point in first.history] == [100, 150]
+    assert [point.step for point in first.history] == [150]
     assert evaluate(first.model, split(300, 2).batches(), SCALE)[0] > 0.9
     for name, array in arrays(first).items():
         np.testing.assert_array_equal(array, arrays(second)[name], err_msg=name)
@@ -54,9 +54,10 @@ def test_the_sum_is_the_mean_with_batch_size_times_the_rate() -> None:
 
 def test_the_history_says_loss_rate_and_validation() -> None:
     points: list[tuple[Point, float]] = []
-    trained = run(small_settings(eval_every_steps=60), report=lambda point, rate: points.append((point, rate)))
-    assert [point.step for point, _ in points] == [60, 100, 120, 150]
-    assert [point.eval_accuracy is not None for point, _ in points] == [True, False, True, True]
+    settings = small_settings(steps=300, eval_every_steps=120)
+    trained = run(settings, report=lambda point, rate: points.append((point, rate)))
+    assert [point.step for point, _ in points] == [120, 240, 250, 300]
+    assert [point.eval_accuracy is not None for point, _ in points] == [True, True, False, True]
     assert points[-1][0].loss < points[0][0].loss
     assert points[-1][0].learning_rate < points[0][0].learning_rate
     assert all(rate > 0 for _, rate in points)
@@ -76,7 +77,7 @@ def test_best_exports_the_best_validation_and_last_the_last() -> None:
 def test_divergence_is_an_error_with_a_remedy_and_leaves_no_checkpoint(tmp_path: Path, value: float) -> None:
     checkpoints = Checkpoints(tmp_path, KEY)
     broken = SCALE._replace(scale=np.full_like(SCALE.scale, value))
-    with pytest.raises(UserError, match=r"diverged: the loss is (nan|inf) after 100 steps") as caught:
+    with pytest.raises(UserError, match=r"diverged: the loss is (nan|inf) after 150 steps") as caught:
         run(small_settings(), checkpoints, scale=broken)
     assert "train.learning_rate" in caught.value.remedy and caught.value.exit_code == 1
     assert not checkpoints.path.exists()
@@ -140,11 +141,11 @@ def test_a_checkpoint_of_another_network_is_never_loaded(tmp_path: Path, caplog:
 
 
 def test_calls_end_where_something_is_due() -> None:
-    settings = small_settings(steps=330, eval_every_steps=150, checkpoint_every_steps=0)
+    settings = small_settings(steps=580, eval_every_steps=400, checkpoint_every_steps=0)
     stops = [0]
     while stops[-1] < settings.steps:
         stops.append(next_stop(stops[-1], settings))
-    assert stops == [0, 100, 150, 200, 300, 330]
+    assert stops == [0, 250, 400, 500, 580]
 
 
 @given(st.integers(1, 2000), st.integers(1, 700), st.integers(0, 700))
