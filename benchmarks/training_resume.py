@@ -55,15 +55,15 @@ class Home:
         shutil.copytree(self._copy, self.folder, symlinks=True)
 
     def finish(self) -> dict[str, Any]:
-        """Run to the end: the history of the model that was trained, and the Trainer's seconds."""
+        """Run to the end: the history of the model that was trained, the Trainer's state and its seconds."""
         done = subprocess.run(self._command, cwd=REPOSITORY, capture_output=True, text=True, timeout=RUN_TIMEOUT_S)
         if done.returncode:
             raise SystemExit(done.stderr)
         (path,) = self.folder.glob("artifacts/Trainer/model/*/history.json")
         history = json.loads(path.read_text())
-        seconds = {node["id"]: node["seconds"] for node in json.loads(done.stdout)["nodes"]}
+        (trainer,) = (node for node in json.loads(done.stdout)["nodes"] if node["id"] == "Trainer")
         found = {key: history[key] for key in ("weights_sha256", "resumed_at_step")}
-        return {**found, "trainer_seconds": seconds["Trainer"]}
+        return {**found, "trainer": trainer["state"], "trainer_seconds": trainer["seconds"]}
 
 
 def main() -> None:
@@ -88,8 +88,10 @@ def main() -> None:
                 continue  # it was over before the kill
             except subprocess.TimeoutExpired:
                 still_alive(kill(process))
-            killed.append({"killed_after_s": round(delay_s, 1), **home.finish()})
-            print(killed[-1], flush=True)
+            again = home.finish()
+            if again["trainer"] == "ran":  # else it had finished before the kill
+                killed.append({"killed_after_s": round(delay_s, 1), **again})
+                print(killed[-1], flush=True)
     hashes = [one["weights_sha256"] for one in whole + killed]
     document = {
         "config": options.config,
