@@ -75,7 +75,7 @@ def train(
         state = State.create((size[0] * size[1], *settings.hidden_layers, classes), settings)
     run_steps = steps_function(state, source, scale, size, settings, strategy, steps_per_turn(settings))
     history = _restore(state, checkpoints, strategy)
-    first = step = int(state.step.numpy())
+    first = counted_from = step = int(state.step.numpy())
     since = time.monotonic()
     with interruption.postponed() as signals:
         while step < settings.steps and not signals:
@@ -94,7 +94,9 @@ def train(
                 point = Point(step, loss, float(rates[-1]), accuracy, eval_loss)
                 _remember_best(state, accuracy)
             history.append(point)
-            report(point, (step - first) / (time.monotonic() - since))
+            report(point, (step - counted_from) / (time.monotonic() - since))
+            if counted_from == first:  # this call traced and compiled, which no other will
+                counted_from, since = step, time.monotonic()
             every = settings.checkpoint_every_steps
             if every and (step % every == 0 or signals) and step < settings.steps:
                 _save(state, history, checkpoints, strategy)
