@@ -314,7 +314,7 @@ def example(**features: Any) -> tf.train.Example:
 
 
 def packed(content: bytes) -> bytes:
-    return gzip.compress(content, compresslevel=1)
+    return gzip.compress(content, compresslevel=1, mtime=0)
 
 
 @contextmanager

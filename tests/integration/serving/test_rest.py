@@ -353,7 +353,7 @@ def test_gzip(server: Server) -> None:
     assert answer.json == {"predictions": [[2.5], [3.0]]}
 
 
-@pytest.mark.parametrize("body", [b"no gzip", packed(b"{}")[:12], b""])
+@pytest.mark.parametrize("body", [b"no gzip", packed(b"{}")[:12], b""], ids=["no gzip", "cut short", "empty"])
 def test_broken_gzip(server: Server, body: bytes) -> None:
     assert server.post("half:predict", body, headers={"Content-Encoding": "gzip"}).code == 400
 
