@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from components.fetch import fetch_mnist
+from components.data.mnist import fetch_mnist
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 RESULT_FILE = REPOSITORY / "build" / "bench_first_run.json"

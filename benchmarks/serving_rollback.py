@@ -28,8 +28,8 @@ import grpc
 import numpy as np
 
 from benchmarks.serving_load import PREDICT, REPOSITORY
-from components import manifest
-from components.pins import pushed_versions, version_folder
+from components.versions import manifest
+from components.versions.release import pushed_versions, version_folder
 from serving import release, server
 from serving.backends import Setup
 from serving.protos import serving_pb2 as pb

@@ -21,7 +21,7 @@ import grpc
 import numpy as np
 
 from benchmarks.serving_load import PREDICT, REPOSITORY, encoded_request, process, server_flags, wait_for
-from components.publish import publish
+from components.versions.publish import publish
 from serving.protos import serving_pb2 as pb
 from serving.server import free_port
 

@@ -27,8 +27,8 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from components import dataset, fetch
-from components.errors import InputError
+from components.common.errors import InputError
+from components.data import idx, mnist
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 RESULT_FILE: Final = REPOSITORY / "build" / "bench_tfx_example.json"
@@ -66,10 +66,10 @@ def write_records(data: str, target: str) -> None:
     """Write all images of the folder `data` as the example's tf.Examples: 784 floats, -0.5 to 0.5, and a class."""
     import tensorflow as tf
 
-    files = dataset.locate(Path(data))
+    files = idx.locate(Path(data))
     with tf.io.TFRecordWriter(target) as writer:
         for images, labels in (files[:2], files[2:]):
-            for image, label in zip(dataset.read_images(images), dataset.read_labels(labels), strict=True):
+            for image, label in zip(idx.read_images(images), idx.read_labels(labels), strict=True):
                 example = tf.train.Example()
                 example.features.feature["image_floats"].float_list.value.extend((image.ravel() / 255 - 0.5).tolist())
                 example.features.feature["image_class"].int64_list.value.append(int(label))
@@ -112,7 +112,7 @@ def print_example_accuracy(folder: str) -> None:
 class Bench:
     """The processes of the benchmark, below the folder `work`."""
 
-    def __init__(self, work: Path, files: dataset.IdxFiles) -> None:
+    def __init__(self, work: Path, files: idx.IdxFiles) -> None:
         self.work, self.files = work, files
         self.records, self.overlay = work / "records", work / "overlay"
         self.records.mkdir()
@@ -171,7 +171,7 @@ class Bench:
 
 def run(rounds: int, systems: list[str], home: Path, work: Path) -> None:
     """Measure, print the table and write the JSON file. Raises BenchmarkError, InputError."""
-    bench = Bench(work, fetch.fetch_mnist(home.resolve() / "data" / "mnist", print))
+    bench = Bench(work, mnist.fetch_mnist(home.resolve() / "data" / "mnist", print))
     if systems != ["A"]:
         bench.prepare_example()
     results: list[dict[str, Measurement]] = []  # one of each round, in the order of running

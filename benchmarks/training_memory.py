@@ -18,12 +18,13 @@ from typing import Final
 import numpy as np
 import tensorflow as tf
 
-from components import dataset, distribution
+from components.common.settings import TrainSettings
+from components.data import idx
+from components.data.mnist import fetch_mnist
 from components.example_gen import to_examples
-from components.fetch import fetch_mnist
-from components.settings import TrainSettings
-from components.training_data import PixelScale, load_eval_split, load_train_split
-from components.training_loop import train
+from components.training import distribution
+from components.training.input_pipeline import PixelScale, load_eval_split, load_train_split
+from components.training.loop import train
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 RESULT_FILE: Final = REPOSITORY / "build" / "bench_training_memory.json"
@@ -38,7 +39,7 @@ def write(folder: Path) -> None:
     files = fetch_mnist(REPOSITORY / "workspace" / "data" / "mnist", print)
     splits = {"train": files[:2], "eval": files[2:]}
     for name, (images, labels) in splits.items():
-        records = list(to_examples(dataset.read_images(images), dataset.read_labels(labels)))
+        records = list(to_examples(idx.read_images(images), idx.read_labels(labels)))
         for times in TIMES if name == "train" else (1,):
             target = folder / (f"{times}.gz" if name == "train" else "eval.gz")
             options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=1)

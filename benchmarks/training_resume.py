@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.drills.product import RUN_TIMEOUT_S, kill, still_alive, wait_until
-from components.fetch import fetch_mnist
+from components.data.mnist import fetch_mnist
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 RESULT_FILE: Final = REPOSITORY / "build" / "bench_training_resume.json"

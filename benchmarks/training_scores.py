@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Final
 
-from components.fetch import fetch_mnist
+from components.data.mnist import fetch_mnist
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 RESULT_FILE: Final = REPOSITORY / "build" / "bench_training_scores.json"

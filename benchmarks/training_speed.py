@@ -31,12 +31,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from components import dataset, distribution
-from components.fetch import fetch_mnist
-from components.settings import UNBOUNDED_AUGMENTATIONS, TrainSettings
-from components.training_data import PixelScale, Resident, Split
-from components.training_loop import STEPS_PER_CALL, steps_per_turn
-from components.training_step import State, steps_function
+from components.common.settings import UNBOUNDED_AUGMENTATIONS, TrainSettings
+from components.data import idx
+from components.data.mnist import fetch_mnist
+from components.training import distribution
+from components.training.input_pipeline import PixelScale, Resident, Split
+from components.training.loop import STEPS_PER_CALL, steps_per_turn
+from components.training.step import State, steps_function
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 RESULT_FILE: Final = REPOSITORY / "build" / "bench_training_speed.json"
@@ -58,7 +59,7 @@ class Speed(NamedTuple):
 
 
 def ours(data: Split, **more: Any) -> Loop:
-    """components/training_step.py as the Trainer uses it; without augmentation unless `more` says so."""
+    """components/training/step.py as the Trainer uses it; without augmentation unless `more` says so."""
     chosen = {"optimizer": "sgd", "learning_rate": RATE, **NO_AUGMENTATION, **more}
     settings = TrainSettings(batch_size=BATCH, hidden_layers=SIZES[1:-1], **chosen)
     source, strategy = Resident(data, settings), distribution.create("none")
@@ -223,8 +224,8 @@ def main() -> None:
     parser.add_argument("--torch", metavar="PYTHON", help="interpreter of an environment that has PyTorch")
     options = parser.parse_args()
     files = fetch_mnist(REPOSITORY / "workspace" / "data" / "mnist", print)
-    images = dataset.read_images(files.train_images).reshape(-1, SIZES[0])
-    data = Split(images[:55_000], dataset.read_labels(files.train_labels)[:55_000].astype(np.int64))
+    images = idx.read_images(files.train_images).reshape(-1, SIZES[0])
+    data = Split(images[:55_000], idx.read_labels(files.train_labels)[:55_000].astype(np.int64))
     contest = Contest(data, options.torch)
     rounds, gflops = [], []
     for n in range(options.rounds):

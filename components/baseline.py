@@ -10,7 +10,7 @@ from tfx.components.evaluator import constants
 from tfx.dsl.components.common.resolver import ResolverStrategy
 from tfx.types.artifact import ArtifactState
 
-from components.takes import Takes, unfit
+from components.validation.model_signature import Takes, unfit
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,10 @@ from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import path_utils, proto_utils
 
-from components import contract, reference_answers, takes
-from components.gate import OVERALL, Check, Verdict, describe
-from components.settings import GateSettings
+from components.common import contract
+from components.common.settings import GateSettings
+from components.validation import model_signature, reference_predictions
+from components.validation.verdict import OVERALL, Check, Verdict, describe
 
 log = logging.getLogger(__name__)
 ACCURACY: Final = "sparse_categorical_accuracy"
@@ -105,7 +106,7 @@ def precisions(confusion: list[list[int]]) -> list[float | None]:
     return [column[k] / sum(column) if sum(column) else None for k, column in enumerate(columns)]
 
 
-def calibration_error(answers: reference_answers.ReferenceAnswers, bins: int = 10) -> float:
+def calibration_error(answers: reference_predictions.ReferenceAnswers, bins: int = 10) -> float:
     """Expected calibration error of the top class, 0..1 (Guo et al. 2017, eq. 3): |accuracy - confidence| by bin."""
     confidence = answers.probabilities.max(axis=1)
     right = answers.probabilities.argmax(axis=1) == answers.labels
@@ -158,20 +159,20 @@ class Executor(TfxExecutor):
             ],
             metrics={"slices": candidate, "confusion": matrix},
         )
-        reference_answers.write(answers, Path(folder))
+        reference_predictions.write(answers, Path(folder))
         verdict.write(Path(blessing.uri, contract.VERDICT_FILE))
         worst = min((c for c in verdict.checks if c.slice != OVERALL), key=lambda c: c.value, default=None)
         shown = verdict.failures or [describe(check) for check in (verdict.checks[0], worst) if check]
         log.info("%s: %s", "blessed" if verdict.blessed else "not blessed", "; ".join(shown))
 
 
-def _answers(model: Any, inputs: dict[str, Any], properties: dict[str, Any]) -> reference_answers.ReferenceAnswers:
+def _answers(model: Any, inputs: dict[str, Any], properties: dict[str, Any]) -> reference_predictions.ReferenceAnswers:
     saved_model = Path(path_utils.serving_model_path(model.uri))
     (split,) = json.loads(properties[standard_component_specs.EXAMPLE_SPLITS_KEY])
     examples = inputs[standard_component_specs.EXAMPLES_KEY]
     files = tf.io.gfile.glob(str(Path(artifact_utils.get_split_uri(examples, split), "*")))
-    took = takes.read_takes(Path(model.uri))
-    return reference_answers.ask(saved_model, files, (took.image_height, took.image_width))
+    took = model_signature.read_takes(Path(model.uri))
+    return reference_predictions.ask(saved_model, files, (took.image_height, took.image_width))
 
 
 def _require_same_accuracy(served: float, evaluated: float) -> None:

@@ -20,9 +20,9 @@ from tfx.proto import example_gen_pb2
 from tfx.types import standard_component_specs
 from tfx.utils import proto_utils
 
-from components import contract
-from components.dataset import IdxFiles, UInt8Array, batches, read_labels, read_split
-from components.settings import DataSettings
+from components.common import contract
+from components.common.settings import DataSettings
+from components.data.idx import IdxFiles, UInt8Array, batches, read_labels, read_split
 
 log = logging.getLogger(__name__)
 BATCH: Final = 5000  # images per Beam element: few enough to fit a bundle, many enough to cost nothing

@@ -13,7 +13,7 @@ from tfx.components.example_validator.executor import Executor as TfxExecutor
 from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils, standard_component_specs
 
-from components.errors import DataAnomaliesError
+from components.common.errors import DataAnomaliesError
 
 log = logging.getLogger(__name__)
 

@@ -23,11 +23,12 @@ from tfx.types import standard_component_specs as keys
 from tfx.types.channel import BaseChannel, OutputChannel
 from tfx.utils import path_utils
 
-from components import contract, reference_answers, warmup
-from components.gate import OVERALL, Check, Verdict
-from components.reference_answers import ReferenceAnswers
-from components.settings import InfraSettings
-from components.trial_server import ServerError, replay, served
+from components.common import contract
+from components.common.settings import InfraSettings
+from components.validation import reference_predictions, warmup
+from components.validation.reference_predictions import ReferenceAnswers
+from components.validation.trial_server import ServerError, replay, served
+from components.validation.verdict import OVERALL, Check, Verdict
 
 log = logging.getLogger(__name__)
 SAME_PROBABILITY: Final = 1e-5  # batches of another size add up in another order
@@ -94,7 +95,7 @@ class Executor(base_executor.BaseExecutor):
             log.info("not validated: the Evaluator did not bless the model")
             return
         trained = artifact_utils.get_single_instance(input_dict[keys.MODEL_KEY])
-        expected = reference_answers.read(Path(artifact_utils.get_single_uri(input_dict[keys.EVALUATION_KEY])))
+        expected = reference_predictions.read(Path(artifact_utils.get_single_uri(input_dict[keys.EVALUATION_KEY])))
         stamped = Path(path_utils.stamped_model_path(blessing.uri))
         shutil.copytree(path_utils.serving_model_path(trained.uri), stamped)
         warmup.write(stamped, warmup.requests(expected.images))

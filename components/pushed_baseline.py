@@ -16,8 +16,9 @@ from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Model
 from tfx.utils import path_utils
 
-from components import contract, manifest
-from components.takes import Takes, write_takes
+from components.common import contract
+from components.validation.model_signature import Takes, write_takes
+from components.versions import manifest
 
 log = logging.getLogger(__name__)
 

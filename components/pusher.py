@@ -22,11 +22,12 @@ from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import path_utils, proto_utils
 
-from components import contract, manifest, pins
-from components.gate import OVERALL, Verdict
-from components.manifest import Manifest
-from components.publish import prune, publish
-from components.weights import weights_sha256
+from components.common import contract
+from components.validation.verdict import OVERALL, Verdict
+from components.versions import manifest, release
+from components.versions.manifest import Manifest
+from components.versions.publish import prune, publish
+from components.versions.weights import weights_sha256
 
 log = logging.getLogger(__name__)
 CHECKPOINT_NAME = ("model/", "/.ATTRIBUTES/VARIABLE_VALUE")
@@ -103,7 +104,7 @@ class Executor(TfxExecutor):
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=version.name)
         log.info("version %s", version.name)
         home = base.parent.parent
-        for old in prune(base, origin["keep_versions"], pins.pinned_versions(home)):
+        for old in prune(base, origin["keep_versions"], release.pinned_versions(home)):
             log.info("version %d removed: push.keep_versions is %d", old, origin["keep_versions"])
 
 

@@ -11,8 +11,8 @@ from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
 from tfx.dsl.component.experimental.decorators import component
 from tfx.types.standard_artifacts import Schema
 
-from components import contract
-from components.settings import DataSettings
+from components.common import contract
+from components.common.settings import DataSettings
 
 TEMPLATE: Final = Path(__file__).with_name("schema.pbtxt")
 FILE_NAME: Final = "schema.pbtxt"  # the name that TFX's readers look for

@@ -17,13 +17,14 @@ from typing import Any, Final
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components import contract, distribution, export
-from components.checkpoints import Checkpoints, run_key
-from components.settings import TrainSettings
-from components.takes import Takes, write_takes
-from components.training_data import PixelScale, Source, load_eval_split, load_train_split, pixel_scale
-from components.training_loop import Point, evaluate, train
-from components.weights import weights_sha256
+from components.common import contract
+from components.common.settings import TrainSettings
+from components.training import distribution, export
+from components.training.checkpoints import Checkpoints, run_key
+from components.training.input_pipeline import PixelScale, Source, load_eval_split, load_train_split, pixel_scale
+from components.training.loop import Point, evaluate, train
+from components.validation.model_signature import Takes, write_takes
+from components.versions.weights import weights_sha256
 
 log = logging.getLogger(__name__)
 

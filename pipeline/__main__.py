@@ -15,8 +15,8 @@ STARTED = time.monotonic()
 import typer  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from components import command_line  # noqa: E402
-from components.command_line import (  # noqa: E402
+from components.common import ROOT, command_line  # noqa: E402
+from components.common.command_line import (  # noqa: E402
     DEFAULT_HOME,
     EXIT_INTERRUPTED,
     EXIT_TERMINATED,
@@ -25,13 +25,13 @@ from components.command_line import (  # noqa: E402
     Terminated,
     say,
 )
-from components.errors import UserError  # noqa: E402
-from pipeline.home import Home  # noqa: E402
+from components.common.errors import UserError  # noqa: E402
+from components.common.home import Home  # noqa: E402
 
 if TYPE_CHECKING:
     from pipeline.run import Result
 
-DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "configs" / "default.toml"
+DEFAULT_CONFIG = ROOT / "configs" / "default.toml"
 
 ConfigOption = Annotated[Path, typer.Option("--config", help="A TOML file of settings; configs/ has several.")]
 DEFAULT_PACKAGE = Path("build/pipeline.yaml")
@@ -247,7 +247,7 @@ def _print_summary(result: Result) -> None:
     say(f"seconds {result.seconds:.1f} = {' + '.join(shares)}")
     states = {node["id"]: node["state"] for node in result.nodes}
     if result.checks and (states.get("Evaluator") == "ran" or not result.blessed):
-        from components.gate import Check
+        from components.validation.verdict import Check
         from pipeline.verdict_table import verdict_table
 
         Console(highlight=False).print(verdict_table([Check(**check) for check in result.checks]))

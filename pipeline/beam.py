@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from components.errors import UsageError
+from components.common.errors import UsageError
 
 IN_MEMORY: Final = "FnApiRunner"
 RUNNERS: Final = (IN_MEMORY, "PortableRunner", "FlinkRunner", "SparkRunner", "DataflowRunner", "DaskRunner")

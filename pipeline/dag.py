@@ -14,9 +14,10 @@ from tfx.proto import pusher_pb2, trainer_pb2
 from tfx.types import Channel
 from tfx.types.standard_artifacts import Model, ModelBlessing
 
-from components import contract
 from components.baseline import LatestBlessedBaseline
-from components.dataset import IdxFiles
+from components.common import contract
+from components.common.home import Home
+from components.data.idx import IdxFiles
 from components.evaluator import GateEvaluator, eval_config
 from components.example_gen import IdxExampleGen
 from components.example_validator import StrictExampleValidator
@@ -24,9 +25,8 @@ from components.infra_validator import InfraValidator
 from components.pushed_baseline import PushedBaseline
 from components.pusher import AtomicPusher
 from components.schema import CuratedSchema, schema_text
-from components.takes import Takes
+from components.validation.model_signature import Takes
 from pipeline.beam import pipeline_args
-from pipeline.home import Home
 from pipeline.settings import Settings
 
 

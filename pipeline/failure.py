@@ -8,9 +8,9 @@ import traceback
 from pathlib import Path
 from typing import Final
 
-from components.errors import InputError, UserError
+from components.common import ROOT
+from components.common.errors import InputError, UserError
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 _OUR_FRAME: Final = re.compile(r'File "([^"]*/(?:components|pipeline)/[^"]+\.py)", line (\d+)')
 _DISK_FULL: Final = ("No space left on device", "Disk quota exceeded")
 

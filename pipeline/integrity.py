@@ -16,9 +16,9 @@ from typing import NamedTuple
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from components import manifest, publish
-from components.contract import MANIFEST_PROPERTY
-from components.errors import InputError
+from components.common.contract import MANIFEST_PROPERTY
+from components.common.errors import InputError
+from components.versions import manifest, publish
 
 log = logging.getLogger(__name__)
 SHOWN = 3  # lines; all are in the log

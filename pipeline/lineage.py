@@ -15,10 +15,10 @@ from tfx.orchestration import metadata
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.types import standard_component_specs as keys
 
-from components import contract
-from components.contract import MANIFEST_PROPERTY
-from components.errors import InputError
-from components.gate import OVERALL, Check, Verdict
+from components.common import contract
+from components.common.contract import MANIFEST_PROPERTY
+from components.common.errors import InputError
+from components.validation.verdict import OVERALL, Check, Verdict
 
 MODEL_RUN, PUSHED_MODEL = "ModelRun", "PushedModel"  # names of TFX's types
 

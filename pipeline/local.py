@@ -16,11 +16,11 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
-from components.contract import DOUBTFUL_VERSIONS
+from components.common.contract import DOUBTFUL_VERSIONS
+from components.common.source_key import PARAMETER, modules_named_by, source_sha256
 from pipeline import integrity, lineage
 from pipeline.integrity import DoubtfulVersions
 from pipeline.progress import State
-from pipeline.source_key import PARAMETER, modules_named_by, source_sha256
 
 log = logging.getLogger(__name__)
 RESOLVER_TYPE = "tfx.dsl.components.common.resolver.Resolver"

@@ -14,13 +14,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from components import dataset, fetch
-from components.dataset import IdxFiles
-from components.errors import DataAnomaliesError, InputError
-from components.settings import REAL_MNIST
-from components.sources import Report
+from components.common.errors import DataAnomaliesError, InputError
+from components.common.home import Home
+from components.common.settings import REAL_MNIST
+from components.data import idx, mnist
+from components.data.idx import IdxFiles
+from components.data.mirrors import Report
 from pipeline.failure import explain
-from pipeline.home import Home
 from pipeline.output_capture import OutputCapture, captured
 from pipeline.progress import Progress, State
 from pipeline.settings import Settings
@@ -55,10 +55,10 @@ class Result:
 def prepare_data(settings: Settings, home: Home, report: Report) -> IdxFiles:
     """The checked IDX files of `data.source`, fetched if they are the real MNIST. Raises InputError."""
     if settings.data.source == REAL_MNIST:
-        files = fetch.fetch_mnist(home.data(REAL_MNIST), report)
+        files = mnist.fetch_mnist(home.data(REAL_MNIST), report)
     else:
-        files = dataset.locate(Path(settings.data.source).expanduser().resolve())
-    dataset.check(files, settings.data)
+        files = idx.locate(Path(settings.data.source).expanduser().resolve())
+    idx.check(files, settings.data)
     return files
 
 
@@ -139,7 +139,7 @@ def _run(
     print("starting TFX, TensorFlow and Beam", file=stream)
     from tfx.orchestration import metadata
 
-    from components import distribution
+    from components.training import distribution
     from pipeline import integrity, lineage, local
     from pipeline.dag import create_pipeline
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from components.errors import InputError, UsageError
-from components.settings import (
+from components.common.errors import InputError, UsageError
+from components.common.settings import (
     DataSettings,
     GateSettings,
     InfraSettings,

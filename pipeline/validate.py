@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from components import contract, manifest
-from components.errors import InputError, UserError
-from components.manifest import Manifest
-from pipeline.home import Home
+from components.common import ROOT, contract
+from components.common.errors import InputError, UserError
+from components.common.home import Home
+from components.versions import manifest
+from components.versions.manifest import Manifest
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 FAILED_EXIT_CODE: Final = 6
 SAME_PROBABILITY: Final = 1e-5
 SINGLES: Final = 200  # test images that are asked about one by one, over gRPC and over REST
@@ -127,7 +127,7 @@ class _Proof:
 
     def _weights(self) -> str:
         from components.pusher import saved_weights
-        from components.weights import weights_sha256
+        from components.versions.weights import weights_sha256
 
         now = weights_sha256(saved_weights(self._folder))
         if now != self._manifest.weights_sha256:
@@ -150,11 +150,11 @@ class _Proof:
     def _same_accuracy(self) -> str:
         import numpy as np
 
-        from components import reference_answers
+        from components.validation import reference_predictions
 
         assert self._pushed is not None
         try:
-            self._expected = reference_answers.read(Path(self._pushed.evaluation_uri))
+            self._expected = reference_predictions.read(Path(self._pushed.evaluation_uri))
         except (OSError, ValueError, KeyError) as e:
             raise _Disproof(f"{self._pushed.evaluation_uri}: the evaluation's answers are gone or damaged ({e})") from e
         asked = self._scratch / "images.npy"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
-from components.gate import Check
+from components.validation.verdict import Check
 
 
 def verdict_table(checks: Sequence[Check]) -> Table:

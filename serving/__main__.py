@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from components import command_line
-from components.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
+from components.common import command_line
+from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
 from serving import release_commands
 
 app = command_line.application(
@@ -88,8 +88,8 @@ def down(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
 @app.command()
 def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show the server of a home and the versions it has loaded."""
-    from components.errors import InputError
-    from components.pins import read_release
+    from components.common.errors import InputError
+    from components.versions.release import read_release
     from serving import server
 
     running = server.find(home.resolve())
@@ -131,7 +131,7 @@ def query(
 
     Example: python -m serving query --rest --count 100    python -m serving query seven.png --invert
     """
-    from components.pins import read_release
+    from components.versions.release import read_release
     from serving import server
     from serving.query import query as ask
 
@@ -164,8 +164,8 @@ def signatures(
     as_json: JsonOption = False,
 ) -> None:
     """Show what the served model takes and answers."""
-    from components import contract
-    from components.errors import InputError
+    from components.common import contract
+    from components.common.errors import InputError
     from serving import server
     from serving.client import connect
     from serving.protos import serving_pb2 as pb

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from components import contract
-from components.errors import InputError
+from components.common import contract
+from components.common.errors import InputError
 
 Name = Literal["container", "binary", "embedded"]
 IMAGE: Final = "tensorflow/serving:2.20.0"

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
-from components.errors import UsageError
+from components.common.errors import UsageError
 from serving.client_errors import Unavailable
 from serving.protos import serving_pb2 as pb
 from serving.tensors import Array

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
-from components.errors import UserError
+from components.common.errors import UserError
 
 
 class ServingClientError(UserError):

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 from google.protobuf import json_format
 
-from components.errors import UsageError
+from components.common.errors import UsageError
 from serving import client_json
 from serving.client import ATTEMPTS, DEFAULT_SIGNATURE, TIMEOUT_S, Client, Metadata, Prediction, VersionStatus
 from serving.client_errors import NotFound, error

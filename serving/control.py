@@ -8,8 +8,8 @@ from typing import Final
 
 from google.protobuf import text_format
 
-from components import contract
-from components.errors import InputError
+from components.common import contract
+from components.common.errors import InputError
 from serving.client import VersionStatus
 from serving.client_errors import error
 from serving.client_grpc import CODE_NAMES, MODEL_SERVICE, GrpcClient

@@ -9,9 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from components import dataset
-from components.dataset import UInt8Array
-from components.errors import InputError, UsageError
+from components.common.errors import InputError, UsageError
+from components.data import idx
+from components.data.idx import UInt8Array
 
 BRIGHT: Final = 128
 BAR_CHARACTERS: Final = 20
@@ -92,8 +92,8 @@ def from_test_set(folder: Path, indices: Sequence[int], *, count: int = 0, seed:
         InputError: the files are missing or broken.
         UsageError: an index or count beyond the test set.
     """
-    files = dataset.locate(folder)
-    images, labels = dataset.read_images(files.test_images), dataset.read_labels(files.test_labels)
+    files = idx.locate(folder)
+    images, labels = idx.read_images(files.test_images), idx.read_labels(files.test_labels)
     if len(images) != len(labels):
         raise InputError(f"{folder}: {len(images):,} test images but {len(labels):,} test labels")
     if not indices:

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from components.errors import InputError, UsageError
-from components.pins import Release
-from serving.files import sync_folder
+from components.common.errors import InputError, UsageError
+from components.common.files import sync_folder
+from components.versions.release import Release
 
 HISTORY_FILE: Final = Path("serving", "history.jsonl")
 MAX_REASON_CHARS: Final = 1000

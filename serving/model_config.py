@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from components import contract
-from components.pins import NEWEST_SERVED, Release, pushed_versions, version_folder
+from components.common import contract
+from components.versions.release import NEWEST_SERVED, Release, pushed_versions, version_folder
 from serving.proof import is_proven, loaded_versions
 
 

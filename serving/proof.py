@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from components import manifest
-from components.errors import InputError
-from components.pins import Release, pushed_versions, served_versions, version_folder
+from components.common.errors import InputError
+from components.versions import manifest
+from components.versions.release import Release, pushed_versions, served_versions, version_folder
 
 
 def refuse_missing(home: Path, version: int) -> None:

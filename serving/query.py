@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from components import contract
-from components.errors import InputError, UsageError
+from components.common import contract
+from components.common.errors import InputError, UsageError
 
 DRAWN_AT_MOST: Final = 10  # of more digits only the misread ones are drawn
 DISAGREEMENT_EXIT_CODE: Final = 6

@@ -25,12 +25,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from components import manifest
-from components.errors import UserError
-from components.pins import RELEASE_FILE, Release, pushed_versions, read_release, version_folder
+from components.common.errors import UserError
+from components.common.files import write_durably
+from components.versions import manifest
+from components.versions.release import RELEASE_FILE, Release, pushed_versions, read_release, version_folder
 from serving import backends, history, model_config, server
 from serving.backends import Setup
-from serving.files import write_durably
 from serving.proof import loaded_versions, refuse_missing
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from components.errors import InputError, UsageError
-from components.pins import Release, pushed_versions
+from components.common.errors import InputError, UsageError
+from components.versions.release import Release, pushed_versions
 from serving.proof import pushed_are
 from serving.relabel import Change, Decision, carry_out
 

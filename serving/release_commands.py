@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from components.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
-from components.errors import InputError, UsageError
+from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
+from components.common.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from serving.digits import Digit
@@ -72,8 +72,8 @@ def canary(
 
     --shadow without VERSION takes the canary that is there. It ends with exit 0 (promote) or 3 (roll back).
     """
-    from components import contract
-    from components.pins import read_release
+    from components.common import contract
+    from components.versions.release import read_release
     from serving import release
 
     if clear and (version is not None or shadow):
@@ -113,7 +113,7 @@ def rollback(
 
 def history(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show who changed what is served, when and why."""
-    from components.pins import read_release
+    from components.versions.release import read_release
     from serving import history as log
 
     path = home.resolve() / log.HISTORY_FILE
@@ -171,7 +171,7 @@ def _as_json(change: Change) -> dict[str, Any]:
 
 
 def _compare(home: Path, grpc_port: int, asked: Sequence[Digit], rules: Rules, reason: str, as_json: bool) -> None:
-    from components.pins import read_release
+    from components.versions.release import read_release
     from serving import history, shadow
     from serving.client import connect
 

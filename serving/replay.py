@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from components import contract
-from components.errors import InputError
+from components.common import contract
+from components.common.errors import InputError
 from serving.client import Client, connect
 from serving.tensors import Array
 

@@ -21,12 +21,13 @@ from typing import Any, Final
 
 import psutil
 
-from components import contract, manifest
-from components.errors import InputError
-from components.pins import pushed_versions, read_release, version_folder
+from components.common import contract
+from components.common.errors import InputError
+from components.common.files import write_durably
+from components.versions import manifest
+from components.versions.release import pushed_versions, read_release, version_folder
 from serving import backends, model_config
 from serving.backends import Choice, Setup
-from serving.files import write_durably
 from serving.proof import refuse_missing
 
 START_TIMEOUT_S: Final = 120.0

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from components import contract
+from components.common import contract
 from serving.client import Client
 from serving.client_errors import ServingClientError
 from serving.digits import Digit

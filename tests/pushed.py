@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from components import manifest
-from components.manifest import Manifest
+from components.versions import manifest
+from components.versions.manifest import Manifest
 
 
 def folder(home: Path, version: int) -> Path:

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from components import distribution
-from components.checkpoints import Checkpoints, run_key
-from components.settings import TrainSettings
-from components.training_data import PixelScale, Resident, Split
-from components.training_loop import Point, Trained, train
-from components.weights import weights_sha256
+from components.common.settings import TrainSettings
+from components.training import distribution
+from components.training.checkpoints import Checkpoints, run_key
+from components.training.input_pipeline import PixelScale, Resident, Split
+from components.training.loop import Point, Trained, train
+from components.versions.weights import weights_sha256
 from tests.synthetic import digits
 
 SIZE = 12

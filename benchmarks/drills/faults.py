@@ -21,8 +21,9 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.drills.product import REPOSITORY, Product, Watch, kill, still_alive
-from components import dataset, manifest
-from components.publish import publish
+from components.data import idx
+from components.versions import manifest
+from components.versions.publish import publish
 from tests.synthetic import write_idx
 
 STRICT: Final = ("--set", "gate.min_accuracy=0.9", "--set", "gate.min_class_recall=0.9",
@@ -58,8 +59,8 @@ def _relabelled(product: Product, change: Callable[[Any], Any]) -> Path:
     folder = product.home.parent / "poisoned"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(product.data, folder)
-    path = dataset.locate(folder).train_labels
-    labels = dataset.read_labels(path)
+    path = idx.locate(folder).train_labels
+    labels = idx.read_labels(path)
     trained_on = len(labels) - 100  # configs/quick.toml: data.eval_examples
     labels = np.concatenate([change(labels[:trained_on]), labels[trained_on:]])
     write_idx(path, labels.astype(np.uint8))

@@ -19,8 +19,10 @@ from typing import Any, Final
 import numpy as np
 import psutil
 
-from components import contract, dataset, manifest, pins
-from components.errors import UserError
+from components.common import contract
+from components.common.errors import UserError
+from components.data import idx
+from components.versions import manifest, release
 from serving.client import connect
 from serving.server import free_port
 
@@ -104,7 +106,7 @@ class Product:
         return self.serving("up", "--json", "--backend", "embedded", *ports)
 
     def versions(self) -> list[int]:
-        return pins.pushed_versions(self.home)
+        return release.pushed_versions(self.home)
 
     def untrue_versions(self) -> list[str]:
         """Why versions are not what was blessed and pushed; [] if every one is."""
@@ -144,7 +146,7 @@ class Product:
 
     def test_images(self) -> Any:
         """uint8 [ASKED, height, width]"""
-        return dataset.read_images(dataset.locate(self.data).test_images)[:ASKED]
+        return idx.read_images(idx.locate(self.data).test_images)[:ASKED]
 
 
 def _finished(command: list[str], folder: Path = REPOSITORY) -> Done:

@@ -14,10 +14,10 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from components.dataset import IdxFiles
-from components.errors import UsageError
-from components.settings import REAL_MNIST, GateSettings
-from pipeline.home import Home
+from components.common.errors import UsageError
+from components.common.home import Home
+from components.common.settings import REAL_MNIST, GateSettings
+from components.data.idx import IdxFiles
 from pipeline.settings import SECTIONS, Settings
 
 _GATE_NUMBERS: Final = tuple(

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import yaml
 
-from components.errors import InputError, UsageError
-from components.settings import REAL_MNIST
-from pipeline.home import Home
+from components.common.errors import InputError, UsageError
+from components.common.home import Home
+from components.common.settings import REAL_MNIST
 from pipeline.kubeflow import cluster
 from pipeline.output_capture import captured
 from pipeline.settings import Settings

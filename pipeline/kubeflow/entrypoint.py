@@ -33,8 +33,8 @@ from tfx.orchestration.portable import outputs_utils
 from tfx.types import standard_component_specs as keys
 from tfx.utils import import_utils
 
-from components import contract
-from components.errors import UserError
+from components.common import contract
+from components.common.errors import UserError
 from pipeline import lineage
 from pipeline.failure import explain
 from pipeline.kubeflow import cluster

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from components.errors import InputError, UserError
+from components.common.errors import InputError, UserError
 from pipeline.kubeflow.server import Server, Unanswered
 from pipeline.progress import Progress, State
 from pipeline.run import EXIT_CODES, Result, Status

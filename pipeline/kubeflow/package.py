@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from components.errors import InputError, UsageError
+from components.common.errors import InputError, UsageError
 
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
     "NUMBER_INTEGER": (int,),

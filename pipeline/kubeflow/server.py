@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from components.errors import InputError, UsageError
+from components.common.errors import InputError, UsageError
 
 REQUEST_TIMEOUT_S: Final = 10.0
 # Where Kubernetes puts a token for the audience of KFP into pods that ask for it.

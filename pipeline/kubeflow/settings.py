@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from components.errors import UsageError
+from components.common.errors import UsageError
 
 PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
 DEFAULT: Final = "*"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from components.errors import InputError
-from pipeline.home import Home
+from components.common.errors import InputError
+from components.common.home import Home
 from pipeline.kubeflow import follow, package
 from pipeline.kubeflow.compile import require_kfp
 from pipeline.kubeflow.server import Server

@@ -22,8 +22,8 @@ import uvloop
 from google.protobuf import text_format
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from components import manifest
-from components.errors import InputError
+from components.common.errors import InputError
+from components.versions import manifest
 from serving.model_server import batching, versions, warmup
 from serving.model_server import flags as flags_module
 from serving.model_server.capi import library

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components import contract
-from components.settings import TrainSettings
+from components.common import contract
+from components.common.settings import TrainSettings
 from tests.conftest import ROOT, Done, Pipeline, environment, pipeline_command, quick
 from tests.synthetic import NAMES, digits, write_data_set, write_idx
 
@@ -196,7 +196,7 @@ def test_an_exception_names_node_cause_line_and_log(pipeline: Pipeline, data: Pa
     done = pipeline(*quick(data, tmp_path / "home"), cwd=checkout)
     assert done.code == 1
     assert "Trainer failed: KeyError: 'spoon'" in done.stderr
-    assert f"At: components/model.py:{line}" in done.stderr
+    assert f"At: components/training/model.py:{line}" in done.stderr
     (log,) = [text.removeprefix("Log: ") for text in done.stderr.splitlines() if text.startswith("Log: ")]
     assert "spoon" in Path(log).read_text()
     assert done.json["status"] == "failed"

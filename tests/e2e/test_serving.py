@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from components import manifest
+from components.versions import manifest
 from serving.server import free_port
 from tests.conftest import ROOT, Done, Pipeline, environment, quick
 

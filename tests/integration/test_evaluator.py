@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from components.common.settings import GateSettings
 from components.evaluator import ACCURACY, calibration_error, checks, eval_config, precisions
-from components.reference_answers import ReferenceAnswers
-from components.settings import GateSettings
+from components.validation.reference_predictions import ReferenceAnswers
 
 CONFIG = eval_config(GateSettings(min_accuracy=0.9, min_class_recall=0.8, max_accuracy_drop=0.01))
 GOOD = {"overall": {ACCURACY: 0.95}, "0": {ACCURACY: 0.97}, "8": {ACCURACY: 0.75}}

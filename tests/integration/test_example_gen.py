@@ -12,9 +12,10 @@ from tfx.types import artifact_utils
 from tfx.types.standard_artifacts import Examples
 from tfx.utils import proto_utils
 
-from components import contract, dataset
+from components.common import contract
+from components.common.settings import DataSettings
+from components.data import idx
 from components.example_gen import Executor, IdxExampleGen, split_ranges, to_examples
-from components.settings import DataSettings
 from pipeline.beam import BeamSettings, pipeline_args
 from tests.synthetic import digits
 
@@ -46,7 +47,7 @@ def test_eval_is_the_end_of_the_training_file_and_train_repeats() -> None:
 @pytest.mark.parametrize("repeat", [1, 2])
 def test_the_executor_writes_each_image_into_its_split(data: Path, tmp_path: Path, repeat: int) -> None:
     settings = DataSettings(eval_examples=200, repeat=repeat)
-    component = IdxExampleGen(dataset.locate(data), settings, hashes={})
+    component = IdxExampleGen(idx.locate(data), settings, hashes={})
     properties = {
         name: proto_utils.proto_to_json(value) if hasattr(value, "DESCRIPTOR") else value
         for name, value in component.exec_properties.items()
@@ -73,6 +74,6 @@ def test_the_executor_writes_each_image_into_its_split(data: Path, tmp_path: Pat
 
 
 def test_the_content_is_part_of_the_cache_key(data: Path) -> None:
-    files = dataset.locate(data)
+    files = idx.locate(data)
     one, other = (IdxExampleGen(files, DataSettings(), {"train_images": sha * 32}) for sha in ("aa", "bb"))
     assert str(one.exec_properties) != str(other.exec_properties)

@@ -11,10 +11,10 @@ import tensorflow as tf
 import tensorflow_data_validation as tfdv
 from tensorflow_data_validation.statistics import stats_impl
 
+from components.common.settings import DataSettings
 from components.example_gen import to_examples
 from components.example_validator import describe
 from components.schema import curated_schema
-from components.settings import DataSettings
 from tests.synthetic import UInt8Array, digits
 
 

@@ -17,11 +17,12 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from PIL import Image
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 
-from components import contract, export
+from components.common import contract
+from components.common.settings import DataSettings
 from components.example_gen import to_examples
-from components.model import MLP
 from components.schema import curated_schema
-from components.settings import DataSettings
+from components.training import export
+from components.training.model import MLP
 from components.transform import preprocessing_fn
 from pipeline.beam import BeamSettings, pipeline_args
 from tests.conftest import ROOT

@@ -16,10 +16,11 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from components import contract, infra_validator
+from components import infra_validator
+from components.common import contract
+from components.common.settings import InfraSettings
 from components.infra_validator import checks
-from components.reference_answers import ReferenceAnswers
-from components.settings import InfraSettings
+from components.validation.reference_predictions import ReferenceAnswers
 from tests.conftest import ROOT
 from tests.synthetic import digits
 

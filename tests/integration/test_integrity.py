@@ -10,8 +10,8 @@ import pytest
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from components import manifest
-from components.contract import MANIFEST_PROPERTY
+from components.common.contract import MANIFEST_PROPERTY
+from components.versions import manifest
 from pipeline.integrity import doubtful_versions
 from tests.pushed import folder, push
 

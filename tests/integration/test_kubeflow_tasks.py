@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components import contract, manifest
-from components.errors import UsageError
+from components.common import contract
+from components.common.errors import UsageError
 from components.pushed_baseline import copy_baseline, takes_of
-from components.takes import Takes, unfit
+from components.validation.model_signature import Takes, unfit
+from components.versions import manifest
 from pipeline import settings
 from pipeline.kubeflow import compile as kubeflow_compile
 from pipeline.kubeflow.entrypoint import read_task

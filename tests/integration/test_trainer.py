@@ -16,14 +16,15 @@ import tensorflow_transform.beam as tft_beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 
-from components import contract, trainer
-from components.errors import UserError
+from components import trainer
+from components.common import contract
+from components.common.errors import UserError
+from components.common.settings import DataSettings
 from components.example_gen import to_examples
 from components.schema import curated_schema
-from components.settings import DataSettings
-from components.training_data import pixel_scale
+from components.training.input_pipeline import pixel_scale
 from components.transform import preprocessing_fn
-from components.weights import weights_sha256
+from components.versions.weights import weights_sha256
 from pipeline.beam import BeamSettings, pipeline_args
 from tests.synthetic import digits
 from tests.training import small_settings

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components import augment
-from components.augment import Draws
-from components.settings import TrainSettings
+from components.common.settings import TrainSettings
+from components.training import augment
+from components.training.augment import Draws
 
 NONE = {
     "augment_shift_pixels": 0.0,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from components.checkpoints import KEPT_FILES, Checkpoint, Checkpoints, run_key
+from components.training.checkpoints import KEPT_FILES, Checkpoint, Checkpoints, run_key
 
 KEY = run_key({"steps": 5}, data="a")
 ARRAYS = {"model/weights/0": np.arange(6, dtype=np.float32).reshape(2, 3), "step": np.array(7)}

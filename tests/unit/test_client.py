@@ -21,7 +21,7 @@ import grpc
 import numpy as np
 import pytest
 
-from components.errors import InputError, UsageError
+from components.common.errors import InputError, UsageError
 from serving import client_errors as errors
 from serving.client import Client, VersionStatus, connect
 from serving.protos import serving_pb2 as pb

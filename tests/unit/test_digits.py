@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.errors import InputError, UsageError
+from components.common.errors import InputError, UsageError
 from serving import digits
 from tests.synthetic import write_data_set
 
@@ -110,10 +110,10 @@ def test_a_picture_of_a_billion_pixels_is_refused(tmp_path: Path) -> None:
 
 
 def test_indices_of_the_test_set(folder: Path) -> None:
-    from components import dataset
+    from components.data import idx
 
-    images = dataset.read_images(dataset.locate(folder).test_images)
-    labels = dataset.read_labels(dataset.locate(folder).test_labels)
+    images = idx.read_images(idx.locate(folder).test_images)
+    labels = idx.read_labels(idx.locate(folder).test_labels)
     first, last = digits.from_test_set(folder, [0, 29])
     np.testing.assert_array_equal(first.image, images[0])
     assert (last.index, last.label, last.name) == (29, labels[29], "test image 29")

@@ -8,8 +8,8 @@ import sys
 import pytest
 import tensorflow as tf
 
-from components import distribution
-from components.errors import UsageError
+from components.common.errors import UsageError
+from components.training import distribution
 from tests.conftest import ROOT
 
 ALONE = json.dumps({"cluster": {"worker": ["127.0.0.1:1"]}, "task": {"type": "worker", "index": 0}})
@@ -43,7 +43,7 @@ def test_a_batch_that_the_replicas_cannot_share_is_refused() -> None:
 def test_the_cores_are_divided_among_the_shards_until_tensorflow_runs() -> None:
     program = """
 import os, tensorflow as tf
-from components.distribution import divide_cores
+from components.training.distribution import divide_cores
 threads = tf.config.threading.get_intra_op_parallelism_threads
 os.environ["TF_NUM_INTRAOP_THREADS"] = "3"
 divide_cores(1)

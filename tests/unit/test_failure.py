@@ -3,8 +3,8 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-from components.dataset import read_labels
-from components.errors import DataAnomaliesError
+from components.common.errors import DataAnomaliesError
+from components.data.idx import read_labels
 from pipeline.failure import explain, our_line, root_cause
 
 LOG = Path("logs/Trainer.log")
@@ -31,11 +31,11 @@ def test_an_error_for_the_user_keeps_its_words_and_code_through_any_wrapping() -
 
 
 def test_an_unexpected_error_names_node_cause_line_and_log() -> None:
-    error = wrapped(raised(read_labels, None))  # no path: fails inside components/dataset.py
+    error = wrapped(raised(read_labels, None))  # no path: fails inside components/data/idx.py
     message, code = explain("Trainer", error, LOG)
     assert code == 1
     assert message.startswith("Trainer failed: TypeError:")
-    assert "At: components/dataset.py:" in message
+    assert "At: components/data/idx.py:" in message
     assert message.endswith(f"Log: {LOG}")
 
 

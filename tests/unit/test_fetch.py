@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import InputError
-from components.fetch import MNIST_SHA256, fetch_mnist
+from components.common.errors import InputError
+from components.data.mnist import MNIST_SHA256, fetch_mnist
 from tests.synthetic import NAMES, write_data_set
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.gate import Check, Verdict, describe
+from components.validation.verdict import Check, Verdict, describe
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 CHECKS = st.builds(

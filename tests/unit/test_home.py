@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import InputError
-from pipeline.home import Home
+from components.common.errors import InputError
+from components.common.home import Home
 from tests.conftest import ROOT
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from pipeline.home import Home
+from components.common.home import Home
 with Home(Path(sys.argv[1])).exclusive():
     print("held", flush=True)
     time.sleep(60)

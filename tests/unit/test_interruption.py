@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from components.interruption import postponed
+from components.common.signals import postponed
 from tests.conftest import ROOT
 
 
@@ -53,7 +53,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
 def test_where_nobody_handles_it_the_process_dies_of_it_afterwards() -> None:
     code = """
 import signal
-from components.interruption import postponed
+from components.common.signals import postponed
 with postponed():
     signal.raise_signal(signal.SIGTERM)
     print("saved", flush=True)

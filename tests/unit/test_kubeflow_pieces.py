@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import UsageError
+from components.common.errors import UsageError
 from pipeline.kubeflow import cluster, server
 from pipeline.kubeflow.follow import last_words, tasks_of
 from pipeline.kubeflow.locations import local_path, with_addresses

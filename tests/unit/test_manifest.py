@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from components import manifest
-from components.errors import InputError
+from components.common.errors import InputError
+from components.versions import manifest
 from tests.pushed import push
 
 

@@ -6,9 +6,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from components import optimizers
-from components.optimizers import learning_rates
-from components.settings import TrainSettings
+from components.common.settings import TrainSettings
+from components.training import optimizers
+from components.training.optimizers import learning_rates
 
 
 @given(st.integers(1, 500), st.integers(0, 500), st.integers(0, 500))

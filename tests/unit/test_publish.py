@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from components.manifest import Manifest
-from components.publish import TEMPORARY, prune, publish
+from components.versions.manifest import Manifest
+from components.versions.publish import TEMPORARY, prune, publish
 
 
 @pytest.fixture

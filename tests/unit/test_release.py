@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from components.errors import InputError, UsageError
-from components.pins import RELEASE_FILE, pinned_versions, read_release
+from components.common.errors import InputError, UsageError
+from components.versions.release import RELEASE_FILE, pinned_versions, read_release
 from serving import history, model_config, relabel, release, shadow
 from serving.history import HISTORY_FILE
 from serving.model_server import versions

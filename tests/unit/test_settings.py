@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.errors import InputError, UsageError
+from components.common.errors import InputError, UsageError
 from pipeline import settings
 from pipeline.settings import Settings
 from tests.conftest import ROOT

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.source_key import modules_named_by, source_sha256
+from components.common.source_key import modules_named_by, source_sha256
 from tests.conftest import ROOT
 
 NODES = {
@@ -33,10 +33,10 @@ def keys(root: Path) -> dict[str, str]:
     ("edited", "changes"),
     [
         ("components/transform.py", {"Transform"}),
-        ("components/optimizers.py", {"Trainer"}),  # imported by the trainer
-        ("components/model.py", {"Trainer"}),
+        ("components/training/optimizers.py", {"Trainer"}),  # imported by the trainer
+        ("components/training/model.py", {"Trainer"}),
         ("components/pusher.py", {"Pusher"}),
-        ("components/contract.py", {"ExampleGen", "Transform", "Trainer", "Evaluator", "Pusher"}),
+        ("components/common/contract.py", {"ExampleGen", "Transform", "Trainer", "Evaluator", "Pusher"}),
         ("serving/__init__.py", set()),
         ("pipeline/progress.py", set()),
     ],

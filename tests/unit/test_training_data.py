@@ -9,10 +9,17 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.errors import InputError, UsageError
+from components.common.errors import InputError, UsageError
+from components.common.settings import TrainSettings
 from components.example_gen import to_examples
-from components.settings import TrainSettings
-from components.training_data import Resident, Source, Streamed, batch_order, load_eval_split, load_train_split
+from components.training.input_pipeline import (
+    Resident,
+    Source,
+    Streamed,
+    batch_order,
+    load_eval_split,
+    load_train_split,
+)
 from tests.synthetic import digits
 
 SIZE = 6

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.checkpoints import Checkpoint, Checkpoints, run_key
-from components.errors import UserError
-from components.model import MLP
-from components.training_loop import Point, evaluate, next_stop, steps_per_turn
+from components.common.errors import UserError
+from components.training.checkpoints import Checkpoint, Checkpoints, run_key
+from components.training.loop import Point, evaluate, next_stop, steps_per_turn
+from components.training.model import MLP
 from tests.training import SCALE, arrays, run, small_settings, split
 
 KEY = run_key({})

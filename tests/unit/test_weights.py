@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from components.weights import weights_sha256
+from components.versions.weights import weights_sha256
 
 WEIGHTS = {"weights/0": np.arange(6, dtype=np.float32).reshape(2, 3), "biases/0": np.zeros(3, np.float32)}
 

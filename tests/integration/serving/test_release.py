@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.errors import InputError
-from components.pins import read_release
+from components.common.errors import InputError
+from components.versions.release import read_release
 from serving import control, history, relabel, release, server
 from serving.backends import Setup
 from serving.client import Client, connect

@@ -10,7 +10,7 @@ from typing import Final
 
 import tensorflow as tf
 
-from components.errors import UsageError
+from components.common.errors import UsageError
 
 THREADS_VARIABLE: Final = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own
 EXAMPLE = '{"cluster": {"worker": ["host0:5000", "host1:5000"]}, "task": {"type": "worker", "index": 0}}'

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from components.errors import InputError
+from components.common.errors import InputError
 
 FILE_NAME: Final = "manifest.json"
 FORMAT: Final = 1

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from components.errors import UserError
+from components.common.errors import UserError
 
 EXIT_INTERRUPTED: Final = 130  # Ctrl-C
 EXIT_TERMINATED: Final = 143  # SIGTERM

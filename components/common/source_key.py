@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+from components.common import ROOT
+
 OUR_PACKAGES: Final = ("components", "pipeline")
 PARAMETER: Final = "source_sha256"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components import contract
-from components.model import MLP
+from components.common import contract
+from components.training.model import MLP
 
 Tensors = dict[str, tf.Tensor]
 

@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from components.dataset import IdxFiles
-from components.errors import InputError
-from components.sources import MIRRORS, Report, Source, reason, sources
+from components.common.errors import InputError
+from components.data.idx import IdxFiles
+from components.data.mirrors import MIRRORS, Report, Source, reason, sources
 
 # Of the uncompressed content, whatever the source.
 MNIST_SHA256: Final[Mapping[str, str]] = {

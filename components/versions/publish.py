@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from components import manifest
-from components.errors import InputError
-from components.manifest import Manifest
+from components.common.errors import InputError
+from components.versions import manifest
+from components.versions.manifest import Manifest
 
 TEMPORARY: Final = ".pushing-"  # TensorFlow Serving ignores folders whose names are no numbers
 DELETED: Final = ".deleting-"

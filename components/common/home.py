@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from components import contract
-from components.errors import InputError
+from components.common import contract
+from components.common.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components import contract
-from components.errors import InputError, UsageError, UserError
-from components.settings import TrainSettings
+from components.common import contract
+from components.common.errors import InputError, UsageError, UserError
+from components.common.settings import TrainSettings
 
 READ_BATCH: Final = 5000
 SHUFFLE_WINDOW: Final = 20_000  # records held while streaming: 16 MB of MNIST

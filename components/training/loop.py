@@ -11,13 +11,14 @@ from typing import Any, Final
 import numpy as np
 import tensorflow as tf
 
-from components import distribution, interruption, optimizers
-from components.checkpoints import Checkpoint, Checkpoints
-from components.errors import UserError
-from components.model import MLP
-from components.settings import TrainSettings
-from components.training_data import PixelScale, Source, Split
-from components.training_step import State, steps_function
+from components.common import signals
+from components.common.errors import UserError
+from components.common.settings import TrainSettings
+from components.training import distribution, optimizers
+from components.training.checkpoints import Checkpoint, Checkpoints
+from components.training.input_pipeline import PixelScale, Source, Split
+from components.training.model import MLP
+from components.training.step import State, steps_function
 
 STEPS_PER_CALL: Final = 250  # steps inside one tf.function call, which costs 1.5 ms; the live table hears after each
 MAX_STEPS_PER_TURN: Final = 5  # of the loop inside: more take longer to trace than they save in 3000 steps
@@ -77,8 +78,8 @@ def train(
     history = _restore(state, checkpoints, strategy)
     first = counted_from = step = int(state.step.numpy())
     since = time.monotonic()
-    with interruption.postponed() as signals:
-        while step < settings.steps and not signals:
+    with signals.postponed() as received:
+        while step < settings.steps and not received:
             stop = next_stop(step, settings)
             rates = optimizers.learning_rates(settings, step, stop)  # float32 [steps]
             loss = float(run_steps(source.take(step, stop), rates))
@@ -98,7 +99,7 @@ def train(
             if counted_from == first:  # this call traced and compiled, which no other will
                 counted_from, since = step, time.monotonic()
             every = settings.checkpoint_every_steps
-            if every and (step % every == 0 or signals) and step < settings.steps:
+            if every and (step % every == 0 or received) and step < settings.steps:
                 _save(state, history, checkpoints, strategy)
     return Trained(state.best or state.result, history, first)
 

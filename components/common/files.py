@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from components.errors import InputError
+from components.common.errors import InputError
 
 
 def write_durably(path: Path, content: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from components.settings import TrainSettings
+from components.common.settings import TrainSettings
 
 GRID: Final = 7  # control points of the elastic displacement along each side
 SMOOTHNESS: Final = 1.125  # width of a control point's Gaussian, in distances between control points

@@ -11,8 +11,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from components import contract
-from components.errors import InputError
+from components.common import contract
+from components.common.errors import InputError
 
 RELEASE_FILE: Final = Path("serving", "release.json")
 NEWEST_SERVED: Final = 2  # versions that are loaded as long as nothing was promoted

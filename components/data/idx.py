@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from components.errors import InputError
-from components.settings import DataSettings
+from components.common.errors import InputError
+from components.common.settings import DataSettings
 
 UInt8Array = npt.NDArray[np.uint8]
 

@@ -10,10 +10,10 @@ from typing import Any, Final
 import numpy as np
 import tensorflow as tf
 
-from components import augment, distribution, optimizers
-from components.model import MLP
-from components.settings import TrainSettings
-from components.training_data import PixelScale, Source
+from components.common.settings import TrainSettings
+from components.training import augment, distribution, optimizers
+from components.training.input_pipeline import PixelScale, Source
+from components.training.model import MLP
 
 SUM: Final = tf.distribute.ReduceOp.SUM
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from components import contract
+from components.common import contract
 
 
 @dataclass(frozen=True)

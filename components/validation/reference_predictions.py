@@ -45,7 +45,7 @@ def ask(saved_model: Path, files: Sequence[str], image_size: tuple[int, int], ba
     """
     import tensorflow as tf
 
-    from components import contract
+    from components.common import contract
 
     spec = {contract.IMAGE: tf.io.FixedLenFeature([], tf.string), contract.LABEL: tf.io.FixedLenFeature([], tf.int64)}
     signature = tf.saved_model.load(str(saved_model)).signatures[contract.SERVING_DEFAULT]

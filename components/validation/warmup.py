@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_log_pb2
 from tfx.utils import path_utils
 
-from components import contract
+from components.common import contract
 
 BATCHES: Final = (1, 32)  # images per request: matrix products take other code for one row than for several
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from components.errors import UsageError
+from components.common.errors import UsageError
 
 REAL_MNIST: Final = "mnist"
 MAX_WHOLE: Final = 2**31 - 1  # TensorFlow's int32

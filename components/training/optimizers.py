@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from components.settings import TrainSettings
+from components.common.settings import TrainSettings
 
 Gradients = Sequence[Sequence[tf.Tensor]]  # per variable, the parts that its gradient is the sum of: a batch's shards'
 

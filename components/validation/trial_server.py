@@ -18,9 +18,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from components import contract
+from components.common import ROOT, contract
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 STOP_TIMEOUT_S: Final = 15
 LOG_LINES: Final = 15
 

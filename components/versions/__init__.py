@@ -1,0 +1,1 @@
+"""Pushed versions: publishing, manifests, weight hashes, and which version is served. No TensorFlow, no TFX."""
