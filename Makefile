@@ -69,19 +69,19 @@ coverage: setup ## Run all tests and report line coverage, child processes inclu
 bench: setup ## Measure everything (more than an hour) and write the README's numbers
 	@$(VENV)/python -m benchmarks.first_run
 	@$(VENV)/python -m benchmarks.tfx_example $(ARGS)
-	@for name in load swaps drain soak rollback; do $(VENV)/python -m benchmarks.serving_$$name || exit; done
-	@for name in speed memory resume scores; do $(VENV)/python -m benchmarks.training_$$name || exit; done
+	@for name in load swaps drain soak rollback; do $(VENV)/python -m benchmarks.serving.$$name || exit; done
+	@for name in speed memory resume scores; do $(VENV)/python -m benchmarks.training.$$name || exit; done
 	@$(VENV)/python -m benchmarks.readme
 
 drills: setup ## Attack the product (an hour): faults of all kinds, then 200 kills; build/drills.md, build/drills_kill.json
-	@$(VENV)/python -m benchmarks.drills $(ARGS)
-	@$(VENV)/python -m benchmarks.drills.kills
+	@$(VENV)/python -m tests.drills $(ARGS)
+	@$(VENV)/python -m tests.drills.kills
 
 lock: setup ## Resolve anew and write requirements.lock
 	@$(VENV)/python tools/lock.py
 
-protos: setup ## Generate serving/protos/serving_pb2.py from serving.proto
-	@$(VENV)/python -m grpc_tools.protoc -I serving/protos --python_out=serving/protos --pyi_out=serving/protos serving.proto
+protos: setup ## Generate serving/protocol/serving_pb2.py from serving.proto
+	@$(VENV)/python -m grpc_tools.protoc -I serving/protocol --python_out=serving/protocol --pyi_out=serving/protocol serving.proto
 
 clean: ## Remove .venv, caches and build output; the workspace (data, models) stays
 	@rm -rf .venv .setup.lock build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage* *.egg-info

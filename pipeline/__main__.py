@@ -198,7 +198,7 @@ def submit(
 
     Example: python -m pipeline submit --host http://localhost:8888 --set train.steps=500 --wait
     """
-    from pipeline.kubeflow import server as servers
+    from pipeline.kubeflow import api_client as servers
     from pipeline.kubeflow import submit as submission
 
     with _errors_in_json(as_json):

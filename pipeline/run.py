@@ -140,14 +140,14 @@ def _run(
     from tfx.orchestration import metadata
 
     from components.training import distribution
-    from pipeline import integrity, lineage, local
+    from pipeline import integrity, lineage, local_runner
     from pipeline.dag import create_pipeline
 
     distribution.divide_cores(settings.train.shards)  # the Trainer's, but another node may be the first in TensorFlow
     pipeline = create_pipeline(settings, files, home)
-    ir = local.compiled(pipeline, str(result.run_id))
+    ir = local_runner.compiled(pipeline, str(result.run_id))
     with metadata.Metadata(pipeline.metadata_connection_config) as handle:
-        local.sweep_interrupted(handle.store)
+        local_runner.sweep_interrupted(handle.store)
         integrity.remove_unpublished(handle.store, home.artifacts)
         for line in integrity.forget_damaged(handle.store, home.artifacts):
             print(line, file=stream)
@@ -157,10 +157,10 @@ def _run(
     result.startup_seconds = round(time.monotonic() - started, 2)
 
     with Progress([node.pipeline_node.node_info.id for node in ir.nodes], stream) as progress:
-        runner = local.LocalRunner(_Screen(progress, capture), home.artifacts, doubtful)
+        runner = local_runner.LocalRunner(_Screen(progress, capture), home.artifacts, doubtful)
         try:
             runner.run_with_ir(ir)
-        except local.NodeFailedError as e:
+        except local_runner.NodeFailedError as e:
             cause = e.__cause__ or e
             result.status = "anomalies" if isinstance(cause, DataAnomaliesError) else "failed"
             result.error, result.exit_code = explain(e.node_id, cause, e.log_file)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.synthetic import write_data_set
+from tests.support.synthetic import write_data_set
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_TIMEOUT_S = 300

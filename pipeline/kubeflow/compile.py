@@ -17,7 +17,7 @@ import yaml
 from components.common.errors import InputError, UsageError
 from components.common.home import Home
 from components.common.settings import REAL_MNIST
-from pipeline.kubeflow import cluster
+from pipeline.kubeflow import runtime_parameters
 from pipeline.output_capture import captured
 from pipeline.settings import Settings
 
@@ -67,12 +67,14 @@ def compiled(settings: Settings) -> str:
     require_kfp()
     from pipeline.kubeflow.platform_spec import platform_spec
 
-    pipeline = cluster.dag(settings)
-    properties = cluster.properties(pipeline)
+    pipeline = runtime_parameters.dag(settings)
+    properties = runtime_parameters.properties(pipeline)
     _check_nodes(settings, set(properties))
     spec = _tfx_spec(pipeline, settings.kubeflow.image)
-    affected = {setting: _affected_by(settings, setting, properties) for setting in cluster.RUNTIME_SETTINGS}
-    other_data = cluster.properties(cluster.dag(settings, cluster.expected_files(settings, "another content")))
+    affected = {setting: _affected_by(settings, setting, properties) for setting in runtime_parameters.RUNTIME_SETTINGS}
+    other_data = runtime_parameters.properties(
+        runtime_parameters.dag(settings, runtime_parameters.expected_files(settings, "another content"))
+    )
     readers = {node for node in properties if other_data[node] != properties[node]}
     outside = {*_affected_by(settings, "kubeflow.volume_path", properties), *readers}
 
@@ -85,7 +87,7 @@ def compiled(settings: Settings) -> str:
         container.pop("lifecycle", None)  # KFP ignores it; the entrypoint runs ExampleGen's driver
         container["args"] = _arguments(node, container["args"], spec)
         if node in readers or any(node in nodes for nodes in affected.values()):
-            container["args"].insert(0, f"--settings={cluster.to_json(settings)}")
+            container["args"].insert(0, f"--settings={runtime_parameters.to_json(settings)}")
         if node in readers:
             container["args"].insert(0, "--reads-data")
         if resources := settings.kubeflow.resources_of(node):
@@ -136,8 +138,8 @@ def _tfx_spec(pipeline: Any, image: str) -> dict[str, Any]:
 
 def _affected_by(settings: Settings, setting: str, properties: Mapping[str, Any]) -> list[str]:
     """The nodes that depend on a setting: those whose properties change when it does."""
-    other = cluster.changed(settings, {setting: _another(cluster.value_of(settings, setting))})
-    now = cluster.properties(cluster.dag(other))
+    other = runtime_parameters.changed(settings, {setting: _another(runtime_parameters.value_of(settings, setting))})
+    now = runtime_parameters.properties(runtime_parameters.dag(other))
     return [node for node in properties if now[node] != properties[node]]
 
 
@@ -167,7 +169,7 @@ def _add_parameters(spec: dict[str, Any], settings: Settings, affected: Mapping[
     """Runtime parameters: declared with their defaults, and handed to the nodes that depend on them."""
     inputs = spec["root"].setdefault("inputDefinitions", {}).setdefault("parameters", {})
     for setting, nodes in affected.items():
-        name, default = cluster.parameter_name(setting), cluster.value_of(settings, setting)
+        name, default = runtime_parameters.parameter_name(setting), runtime_parameters.value_of(settings, setting)
         kind = {"parameterType": _TYPES[type(default)]}
         inputs[name] = kind | {"defaultValue": default, "isOptional": True, "description": f"The setting {setting}."}
         for node in nodes:

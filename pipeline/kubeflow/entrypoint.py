@@ -37,9 +37,9 @@ from components.common import contract
 from components.common.errors import UserError
 from pipeline import lineage
 from pipeline.failure import explain
-from pipeline.kubeflow import cluster
-from pipeline.kubeflow.follow import RESULT
-from pipeline.kubeflow.locations import RUN_ID_VARIABLE, local_path, with_addresses
+from pipeline.kubeflow import runtime_parameters
+from pipeline.kubeflow.artifact_paths import RUN_ID_VARIABLE, local_path, with_addresses
+from pipeline.kubeflow.watch import RESULT
 from pipeline.run import EXIT_CODES, prepare_data
 from pipeline.settings import Settings
 
@@ -91,7 +91,7 @@ def read_task(component: str, executor_input: str) -> Task:
                 artifact.uri = path
     _drop_absent(given.inputs.artifacts)
 
-    names = {cluster.parameter_name(setting): setting for setting in cluster.RUNTIME_SETTINGS}
+    names = {runtime_parameters.parameter_name(setting): setting for setting in runtime_parameters.RUNTIME_SETTINGS}
     values = given.inputs.parameter_values
     parameters = {names[k]: getattr(values[k], values[k].WhichOneof("kind")) for k in list(values) if k in names}
     for key in [key for key in values if key in names]:
@@ -109,9 +109,13 @@ def _drop_absent(inputs: Any) -> None:
 
 def renew_properties(task: Task, node_id: str, settings: Settings, reads_data: bool) -> None:
     """Make the node's properties anew from the settings, with the values of this run's parameters. Raises UserError."""
-    settings = cluster.changed(settings, task.parameters)
-    files = prepare_data(settings, cluster.home_of(settings), lambda line: log.info("%s", line)) if reads_data else None
-    for name, value in cluster.properties(cluster.dag(settings, files))[node_id].items():
+    settings = runtime_parameters.changed(settings, task.parameters)
+    files = (
+        prepare_data(settings, runtime_parameters.home_of(settings), lambda line: log.info("%s", line))
+        if reads_data
+        else None
+    )
+    for name, value in runtime_parameters.properties(runtime_parameters.dag(settings, files))[node_id].items():
         json_format.ParseDict(value, task.given.inputs.parameter_values[name])
 
 
@@ -191,7 +195,7 @@ def run(arguments: argparse.Namespace, beam_args: Sequence[str]) -> dict[str, An
     executor_class = import_utils.import_class_by_path(arguments.executor)
     task = read_task(arguments.component, arguments.executor_input)
     if arguments.settings:
-        renew_properties(task, arguments.node, cluster.from_json(arguments.settings), arguments.reads_data)
+        renew_properties(task, arguments.node, runtime_parameters.from_json(arguments.settings), arguments.reads_data)
     inputs, outputs = execute(task, executor_class, beam_args)
     check_pushed(outputs)
     return result(inputs, outputs)

@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf import json_format
 from kfp.kubernetes import kubernetes_executor_config_pb2 as pb
 
-from pipeline.kubeflow.locations import RUN_ID_VARIABLE
+from pipeline.kubeflow.artifact_paths import RUN_ID_VARIABLE
 from pipeline.kubeflow.settings import KubeflowSettings
 
 

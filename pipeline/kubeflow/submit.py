@@ -14,9 +14,9 @@ from typing import Any, TextIO
 
 from components.common.errors import InputError
 from components.common.home import Home
-from pipeline.kubeflow import follow, package
+from pipeline.kubeflow import package, watch
+from pipeline.kubeflow.api_client import Server
 from pipeline.kubeflow.compile import require_kfp
-from pipeline.kubeflow.server import Server
 from pipeline.run import RESULT_FILE, Result
 
 
@@ -59,10 +59,10 @@ def wait(
 ) -> Result:
     """Show the run until it ends; logs and result are then in the home, where `status` finds them."""
     started = time.monotonic()
-    run, progress = follow.follow(server, run_id, nodes, stream, timeout_s=timeout_s, poll_s=poll_s)
+    run, progress = watch.follow(server, run_id, nodes, stream, timeout_s=timeout_s, poll_s=poll_s)
     logs = home.logs(run_id)
     try:
-        result = follow.conclude(server, run, progress, logs, time.monotonic() - started)
+        result = watch.conclude(server, run, progress, logs, time.monotonic() - started)
         (logs / RESULT_FILE).write_text(result.to_json() + "\n")
     except OSError as e:
         raise InputError(f"{logs}: cannot be written ({e.strerror})", "Name another home: --home DIR") from e

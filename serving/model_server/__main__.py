@@ -36,8 +36,8 @@ from serving.model_server.rest_layer import RestLayer
 from serving.model_server.servable import Servable
 from serving.model_server.service import Service
 from serving.model_server.workers import Workers
-from serving.protos import serving_pb2 as pb
-from serving.wire import varint
+from serving.protocol import serving_pb2 as pb
+from serving.protocol.wire import varint
 
 log = logging.getLogger("model_server")
 EXIT_FAILED: Final = 255  # as tensorflow_model_server

@@ -24,8 +24,8 @@ from serving.model_server.errors import ServingError
 from serving.model_server.flags import FlagError
 from serving.model_server.servable import Servable
 from serving.model_server.workers import Workers
-from serving.protos import serving_pb2 as pb
-from serving.tensors import Array
+from serving.protocol import serving_pb2 as pb
+from serving.protocol.tensors import Array
 
 DEFAULT_MAX_BATCH_SIZE: Final = 1000  # TensorFlow Serving's
 LARGE_BYTES: Final = 2**18  # of a request or of answers: more takes too long to convert on the event loop

@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from serving.protos import serving_pb2 as pb
-from serving.tensors import Array, data_type_of, numpy_dtype
-from serving.wire import varint
+from serving.protocol import serving_pb2 as pb
+from serving.protocol.tensors import Array, data_type_of, numpy_dtype
+from serving.protocol.wire import varint
 
 INVALID_ARGUMENT: Final = 3  # canonical status code
 _SLOW: Final = frozenset(

@@ -14,8 +14,8 @@ import numpy as np
 from serving.model_server.batching import Run, Steps, run_alone
 from serving.model_server.errors import Code, ServingError, invalid
 from serving.model_server.servable import Endpoint, Servable, Signature, no_such_signature
-from serving.protos import serving_pb2 as pb
-from serving.tensors import Array, TensorError, fill_proto, from_proto
+from serving.protocol import serving_pb2 as pb
+from serving.protocol.tensors import Array, TensorError, fill_proto, from_proto
 
 CLASSIFY_METHOD: Final = "tensorflow/serving/classify"
 REGRESS_METHOD: Final = "tensorflow/serving/regress"

@@ -14,7 +14,7 @@ from serving.model_server.batching import LARGE_BYTES, Batcher
 from serving.model_server.errors import Code, ServingError, shortened
 from serving.model_server.service import Service
 from serving.model_server.workers import Workers
-from serving.protos import serving_pb2 as pb
+from serving.protocol import serving_pb2 as pb
 
 log = logging.getLogger(__name__)
 ENTRYPOINT: Final = "GRPC"

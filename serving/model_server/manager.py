@@ -19,7 +19,7 @@ from serving.model_server import versions
 from serving.model_server.capi import TensorFlowError
 from serving.model_server.errors import Code, ServingError, invalid
 from serving.model_server.servable import Servable
-from serving.protos import serving_pb2 as pb
+from serving.protocol import serving_pb2 as pb
 
 log = logging.getLogger(__name__)
 State = pb.ModelVersionStatus.State

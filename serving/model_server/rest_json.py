@@ -14,8 +14,8 @@ import numpy as np
 
 from serving.model_server.errors import Code, ServingError, invalid
 from serving.model_server.servable import Signature
-from serving.protos import serving_pb2 as pb
-from serving.tensors import Array, TensorError, numpy_dtype
+from serving.protocol import serving_pb2 as pb
+from serving.protocol.tensors import Array, TensorError, numpy_dtype
 
 MAX_SHOWN_CHARS: Final = 200  # of a value in an error text
 MAX_DEPTH: Final = 64  # of lists: as many dimensions as numpy has

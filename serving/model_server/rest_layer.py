@@ -23,7 +23,7 @@ from serving.model_server import data_plane, rest_json
 from serving.model_server.errors import Code, ServingError, invalid
 from serving.model_server.service import Service
 from serving.model_server.workers import Workers
-from serving.protos import serving_pb2 as pb
+from serving.protocol import serving_pb2 as pb
 
 log = logging.getLogger(__name__)
 ENTRYPOINT: Final = "REST"

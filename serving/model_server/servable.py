@@ -10,8 +10,8 @@ from typing import Final
 
 from serving.model_server.capi import Session, TensorFlowError
 from serving.model_server.errors import Code, ServingError, invalid
-from serving.protos import serving_pb2 as pb
-from serving.tensors import Array, from_proto
+from serving.protocol import serving_pb2 as pb
+from serving.protocol.tensors import Array, from_proto
 
 DEFAULT_SIGNATURE: Final = "serving_default"
 

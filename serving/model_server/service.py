@@ -13,7 +13,7 @@ from serving.model_server.errors import Code, ServingError, invalid
 from serving.model_server.manager import Manager
 from serving.model_server.metrics import Metrics
 from serving.model_server.servable import Servable
-from serving.protos import serving_pb2 as pb
+from serving.protocol import serving_pb2 as pb
 
 
 class _WithSpec(Protocol):

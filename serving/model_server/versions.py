@@ -9,7 +9,7 @@ from typing import Final
 from google.protobuf import text_format
 
 from serving.model_server.errors import Code, ServingError, invalid
-from serving.protos import serving_pb2 as pb
+from serving.protocol import serving_pb2 as pb
 
 PLATFORM: Final = "tensorflow"
 MAX_INT64: Final = 2**63 - 1

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from serving.model_server import data_plane
 from serving.model_server.errors import Code, ServingError, invalid
 from serving.model_server.servable import Servable
-from serving.protos import serving_pb2 as pb
+from serving.protocol import serving_pb2 as pb
 
 FILE: Final = Path("assets.extra", "tf_serving_warmup_requests")
 MAX_RECORDS: Final = 1000

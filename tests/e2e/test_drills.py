@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.drills import faults
-from benchmarks.drills.drill import Fault, Range, Row
-from benchmarks.drills.faults import STRICT, expect, killed_at
-from benchmarks.drills.product import Product, Watch
+from tests.drills import faults
+from tests.drills.drill import Fault, Range, Row
+from tests.drills.faults import STRICT, expect, killed_at
+from tests.drills.product import Product, Watch
 
 
 @pytest.fixture(scope="module")

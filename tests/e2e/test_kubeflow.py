@@ -1,6 +1,6 @@
 """Every task of a compiled package as a process of its own, against a local run of the same settings.
 
-The launcher is an emulation (tests/kfp_emulation.py): nothing here has run on a cluster.
+The launcher is an emulation (tests/support/kfp_emulation.py): nothing here has run on a cluster.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import ROOT, Done, Pipeline, quick
-from tests.kfp_emulation import Cluster, TaskFailed, TaskRun
-from tests.synthetic import write_data_set
+from tests.support.kfp_emulation import Cluster, TaskFailed, TaskRun
+from tests.support.synthetic import write_data_set
 
 CLAIM = "digits-claim"
 STEPS = 130  # of the second run: another model, so that there is something to compare

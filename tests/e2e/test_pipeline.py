@@ -17,7 +17,7 @@ import tensorflow as tf
 from components.common import contract
 from components.common.settings import TrainSettings
 from tests.conftest import ROOT, Done, Pipeline, environment, pipeline_command, quick
-from tests.synthetic import NAMES, digits, write_data_set, write_idx
+from tests.support.synthetic import NAMES, digits, write_data_set, write_idx
 
 NODES = [
     "ExampleGen",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from components.versions import manifest
-from serving.server import free_port
+from serving.launch.server import free_port
 from tests.conftest import ROOT, Done, Pipeline, environment, quick
 
 

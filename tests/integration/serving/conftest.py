@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.serving import servers
-from tests.integration.serving.servers import Server, model_config
+from tests.support import servers
+from tests.support.servers import Server, model_config
 
 MONITORING = "prometheus_config { enable: true }\n"
 Start = Callable[..., Server]
@@ -25,7 +25,7 @@ def backend() -> str:
 @pytest.fixture(scope="session")
 def models(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """root/NAME/VERSION for each model of saved_models, and versions 1 to 5 of `versioned`. Read only."""
-    from tests.integration.serving import saved_models
+    from tests.support import saved_models
 
     root = tmp_path_factory.mktemp("models")
     saved_models.write_all(root)

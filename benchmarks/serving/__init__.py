@@ -1,0 +1,1 @@
+"""Speed and behaviour of a server on a pushed model."""

@@ -1,0 +1,1 @@
+"""Speed, memory, scores and resuming of the training."""

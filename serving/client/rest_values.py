@@ -1,0 +1,68 @@
+"""Tensors as TensorFlow Serving's REST bodies hold them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from serving.protocol import serving_pb2 as pb
+from serving.protocol.tensors import Array, TensorError, numpy_dtype
+
+
+def encoded(values: Any) -> Any:
+    """Nested lists of an array (or of what np.asarray takes); bytes become {"b64": ...}.
+
+    Raises:
+        TensorError: a dtype without JSON form, such as complex.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "biufOSU":
+        raise TensorError(f"dtype {array.dtype} has no JSON form")
+    return _without_bytes(array.tolist()) if array.dtype.kind in "OS" else array.tolist()
+
+
+def outputs(document: Any, signature: pb.SignatureDef) -> dict[str, Array]:
+    """Arrays of the "outputs" of an answer, in the signature's dtypes; strings as object arrays of bytes.
+
+    A signature with one output is answered by the bare value.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError, OverflowError: the document does not fit the signature.
+    """
+    infos = dict(signature.outputs)
+    values = document if len(infos) != 1 else {next(iter(infos)): document}
+    return {name: _decoded(value, infos[name]) for name, value in values.items()}
+
+
+def _decoded(value: Any, info: pb.TensorInfo) -> Array:
+    dtype = numpy_dtype(info.dtype)
+    if dtype.kind != "O":
+        array = np.asarray(value, dtype)
+    else:
+        shape, inner = [], value
+        while isinstance(inner, list):
+            shape.append(len(inner))
+            inner = inner[0] if inner else None
+        array = np.empty(0 if 0 in shape else int(np.prod(shape, dtype=np.int64)), np.object_)
+        array[:] = list(_strings(value))
+        array = array.reshape(shape)
+    if array.size == 0 and info.tensor_shape.dim:  # JSON's [] forgets the inner axes
+        return array.reshape([0, *(max(dim.size, 0) for dim in info.tensor_shape.dim[1:])])
+    return array
+
+
+def _strings(value: Any) -> Iterator[bytes]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
+    else:
+        yield base64.b64decode(value["b64"]) if isinstance(value, dict) else value.encode()
+
+
+def _without_bytes(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_bytes(item) for item in value]
+    return value if isinstance(value, str) else {"b64": base64.b64encode(bytes(value)).decode()}

@@ -1,0 +1,163 @@
+"""One way to start, wait for and stop a server, whichever it is: container, binary or embedded.
+
+Production is TensorFlow Serving's container. Where no engine answers, a `tensorflow_model_server` on PATH is taken;
+where there is none either, the embedded server, which takes the same flags and speaks the same protocol.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from components.common import ROOT, contract
+from components.common.errors import InputError
+
+Name = Literal["container", "binary", "embedded"]
+IMAGE: Final = "tensorflow/serving:2.20.0"
+CONTAINER: Final = "mnist-tfx-serving"
+ENGINES: Final = ("docker", "podman")
+ENGINE_TIMEOUT_S: Final = 10
+BINARY: Final = "tensorflow_model_server"
+DEPLOY: Final = Path(__file__).resolve().parents[1] / "deploy"
+MODELS_IN_CONTAINER: Final = "/models"
+CONFIG_IN_CONTAINER: Final = "/config"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a server is started with.
+
+    Attributes:
+        home: its `serving_model` holds the versions; `serving` gets the config file and state.
+        grpc_port, rest_port: on loopback.
+        unproven: serve a version even if its manifest does not vouch for it.
+    """
+
+    home: Path
+    grpc_port: int = 8500
+    rest_port: int = 8501
+    unproven: bool = False
+
+    @property
+    def models(self) -> Path:
+        return self.home / "serving_model"
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "serving"
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "models.config"
+
+    @property
+    def log_file(self) -> Path:
+        return self.home / "logs" / "serving.log"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend, and why it is this one."""
+
+    name: Name
+    program: str
+    why: str
+
+
+def choose(preferred: str = "auto") -> Choice:
+    """The backend to use. Raises InputError if a preferred one is not there."""
+    if preferred not in ("auto", "container", "binary", "embedded"):
+        raise InputError(f"no backend '{preferred}'", "Use auto, container, binary or embedded.")
+    reasons = []
+    if preferred in ("auto", "container"):
+        for engine in ENGINES:
+            problem = _engine_problem(engine)
+            if problem is None:
+                return Choice("container", engine, f"{engine} answers")
+            reasons.append(problem)
+    if preferred in ("auto", "binary"):
+        found = shutil.which(BINARY)
+        if found:
+            return Choice("binary", found, "; ".join([*reasons, f"{BINARY} is on PATH"]))
+        reasons.append(f"no {BINARY} on PATH")
+    if preferred in ("auto", "embedded"):
+        return Choice("embedded", sys.executable, "; ".join(reasons) or "asked for")
+    raise InputError(f"the {preferred} backend is not available: {'; '.join(reasons)}", "Use --backend embedded.")
+
+
+def command(choice: Choice, setup: Setup) -> list[str]:
+    """The command that runs the server in the foreground."""
+    if choice.name == "container":
+        return container_command(choice.program, setup)
+    flags = server_flags(setup.config_file, DEPLOY, setup.grpc_port, setup.rest_port)
+    if choice.name == "binary":
+        return [choice.program, *flags]
+    # TensorFlow Serving would load whatever appears under a number: half a copy, a model that nobody blessed.
+    proven = [] if setup.unproven else ["--proven_only=true"]
+    return [choice.program, "-m", "serving.model_server", *flags, *proven]
+
+
+def server_flags(models_config: Path, deploy: Path, grpc_port: int, rest_port: int) -> list[str]:
+    """tensorflow_model_server's flags, the same for all backends; `deploy` holds the other config files."""
+    return [
+        f"--port={grpc_port}",
+        f"--rest_api_port={rest_port}",
+        f"--model_config_file={models_config}",
+        f"--monitoring_config_file={deploy / 'monitoring.config'}",
+        "--enable_batching=true",
+        f"--batching_parameters_file={deploy / 'batching.config'}",
+        "--allow_version_labels_for_unavailable_models=true",  # labels at start-up fail otherwise
+        # A version appears whole, so one that does not load will not; and while the server tries again (by default for
+        # five minutes) it loads nothing else, so nobody could roll back.
+        "--max_num_load_retries=1",
+        "--load_retry_interval_micros=1000000",
+        "--enable_grpc_healthcheck_service=true",
+    ]
+
+
+def container_command(engine: str, setup: Setup) -> list[str]:
+    flags = server_flags(Path(CONFIG_IN_CONTAINER, "models.config"), Path("/deploy"), 8500, 8501)
+    return [
+        *(engine, "run", "--rm", "--name", CONTAINER, "--entrypoint", BINARY),
+        *("--publish", f"127.0.0.1:{setup.grpc_port}:8500", "--publish", f"127.0.0.1:{setup.rest_port}:8501"),
+        *("--volume", f"{setup.models}:{MODELS_IN_CONTAINER}:ro"),
+        *("--volume", f"{setup.folder}:{CONFIG_IN_CONTAINER}:ro", "--volume", f"{DEPLOY}:/deploy:ro"),
+        IMAGE,
+        *flags,
+    ]
+
+
+def base_path(backend: str, setup: Setup) -> str:
+    """The folder of the model's versions, as the server of a backend sees it."""
+    base = MODELS_IN_CONTAINER if backend == "container" else str(setup.models)
+    return f"{base}/{contract.MODEL_NAME}"
+
+
+def environment(choice: Choice) -> dict[str, str]:
+    """For the server's process: our packages importable, TensorFlow's start-up notes off."""
+    extra = {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    if choice.name == "embedded":
+        root = str(ROOT)
+        extra["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, **extra}
+
+
+def _engine_problem(engine: str) -> str | None:
+    """Why a container engine cannot be used; None if it answers."""
+    if shutil.which(engine) is None:
+        return f"no {engine}"
+    try:
+        done = _quiet([engine, "info"])
+    except subprocess.TimeoutExpired:
+        return f"{engine} does not answer"
+    return None if done == 0 else f"{engine} has no engine running"
+
+
+def _quiet(words: Sequence[str]) -> int:
+    return subprocess.run(words, capture_output=True, timeout=ENGINE_TIMEOUT_S, stdin=subprocess.DEVNULL).returncode

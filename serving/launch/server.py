@@ -1,0 +1,239 @@
+"""The server of a home: start it in the background, wait until it answers, look at it, stop it."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from components.common import contract
+from components.common.errors import InputError
+from components.common.files import write_durably
+from components.versions import manifest
+from components.versions.release import pushed_versions, read_release, version_folder
+from serving.launch import backends, model_config
+from serving.launch.backends import Choice, Setup
+from serving.launch.proof import refuse_missing
+
+START_TIMEOUT_S: Final = 120.0
+STOP_TIMEOUT_S: Final = 15.0
+POLL_S: Final = 0.1
+STATE_FILE: Final = "server.json"
+PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that was started in a home.
+
+    Attributes:
+        pid, created: the process; its start time tells it from a later one with the same number.
+        backend, why: which, and the reason.
+    """
+
+    pid: int
+    created: float
+    backend: str
+    why: str
+    grpc_port: int
+    rest_port: int
+    log_file: str
+
+    def process(self) -> psutil.Process | None:
+        """The process if it is still alive."""
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.pid)
+            alive = abs(process.create_time() - self.created) < 1 and process.status() != psutil.STATUS_ZOMBIE
+            return process if alive else None
+        return None
+
+
+def find(home: Path) -> Running | None:
+    """The server of a home, if one is running."""
+    path = home / "serving" / STATE_FILE
+    try:
+        running = Running(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return running if running.process() else None
+
+
+def start(setup: Setup, preferred: str) -> tuple[Running, bool]:
+    """Start the server of a home, unless it runs already; return it and whether it is new.
+
+    Waits until a version is AVAILABLE, or those with a label.
+
+    Raises:
+        InputError: nothing was pushed, a port is taken, or the server did not come up (its last log lines are told).
+    """
+    with locked(setup.folder):
+        if running := find(setup.home):
+            return running, False
+        choice = prepare(setup, preferred)
+        setup.log_file.parent.mkdir(parents=True, exist_ok=True)
+        with open(setup.log_file, "ab") as log:
+            process = subprocess.Popen(
+                backends.command(choice, setup),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=backends.environment(choice),
+                start_new_session=True,  # outlives this command and its terminal
+            )
+        created = psutil.Process(process.pid).create_time()
+        ports = setup.grpc_port, setup.rest_port
+        running = Running(process.pid, created, choice.name, choice.why, *ports, str(setup.log_file))
+        write_durably(setup.folder / STATE_FILE, json.dumps(asdict(running)))
+        try:
+            _wait(process, setup, {*read_release(setup.home).labels.values()})
+        except BaseException:
+            stop(setup.home)
+            raise
+        return running, True
+
+
+def become(setup: Setup, preferred: str) -> Choice:
+    """Make ready for this process to turn into the server, and note it as the home's. Raises InputError."""
+    with locked(setup.folder):
+        if running := find(setup.home):
+            raise InputError(f"process {running.pid} serves this home already", "Stop it first: make stop")
+        choice = prepare(setup, preferred)
+        created = psutil.Process().create_time()
+        ports = setup.grpc_port, setup.rest_port
+        running = Running(os.getpid(), created, choice.name, choice.why, *ports, "its terminal")
+        write_durably(setup.folder / STATE_FILE, json.dumps(asdict(running)))
+        return choice
+
+
+def prepare(setup: Setup, preferred: str) -> Choice:
+    """Choose the backend, check what it needs, write its config file. Raises InputError."""
+    if not pushed_versions(setup.home):
+        base = setup.models / contract.MODEL_NAME
+        raise InputError(f"{base}: no version has been pushed", "Run the pipeline first: make pipeline")
+    release = read_release(setup.home)
+    needed = {*release.labels.values()} or {pushed_versions(setup.home)[-1]}
+    for version in needed:
+        refuse_missing(setup.home, version)  # a server would wait for it for ever
+        if not setup.unproven:
+            manifest.verify(version_folder(setup.home, version))
+    for port in (setup.grpc_port, setup.rest_port):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError as e:
+                raise InputError(
+                    f"port {port} cannot be used ({e.strerror})",
+                    "Stop what uses it (make stop, if it is this product in another home), or choose others: "
+                    "--grpc-port N --rest-port N",
+                ) from e
+    choice = backends.choose(preferred)
+    setup.folder.mkdir(parents=True, exist_ok=True)
+    base_path = backends.base_path(choice.name, setup)
+    write_durably(setup.config_file, model_config.of_release(setup.home, base_path, release))
+    return choice
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel send SIGTERM when the process that started this one ends, however it ends (Linux only).
+
+    Args:
+        parent: its process id. Asking the kernel for it would be too late: it may have been killed already.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise SystemExit(0)
+
+
+def stop(home: Path) -> Running | None:
+    """Stop the server of a home: SIGTERM, which lets it answer what it has accepted, then SIGKILL. None: none ran."""
+    running = find(home)
+    process = running.process() if running else None
+    if running is None or process is None:
+        return None
+    with suppress(psutil.NoSuchProcess):
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except psutil.TimeoutExpired:
+            process.kill()
+            process.wait(STOP_TIMEOUT_S)
+    (home / "serving" / STATE_FILE).unlink(missing_ok=True)
+    return running
+
+
+def version_states(rest_port: int, timeout_s: float = 2.0) -> list[dict[str, Any]]:
+    """Versions as the server reports them, newest first; [] while it does not answer."""
+    url = f"http://127.0.0.1:{rest_port}/v1/models/{contract.MODEL_NAME}"
+    try:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
+            states: list[dict[str, Any]] = json.load(answer)["model_version_status"]
+            return states
+    except (urllib.error.URLError, OSError, ValueError, KeyError):
+        return []
+
+
+def free_port() -> int:
+    """A loopback port that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait(process: subprocess.Popen[bytes], setup: Setup, labelled: set[int]) -> None:
+    """Wait until all versions with a label answer, or without labels any version does. Raises InputError."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        states = {int(state["version"]): state for state in version_states(setup.rest_port)}
+        available = {number for number, state in states.items() if state["state"] == "AVAILABLE"}
+        if available and labelled <= available:
+            return
+        for number in states.keys() & labelled:
+            if states[number]["status"]["error_code"] != "OK":
+                words = states[number]["status"]["error_message"]
+                raise InputError(f"version {number} does not load: {words}", "Go back: python -m serving rollback")
+        if process.poll() is not None:
+            break
+        time.sleep(POLL_S)
+    ended = f"ended with exit code {process.returncode}" if process.returncode is not None else "did not become ready"
+    with open(setup.log_file, errors="replace") as log:
+        last = "".join(log.readlines()[-5:])
+    raise InputError(f"the server {ended}; its last lines:\n{last.rstrip()}", f"Log: {setup.log_file}")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One at a time starts a server or changes what is served; the next one waits, then sees what the first has done.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = open(folder / ".lock", "w")  # noqa: SIM115  # held until the block ends
+    except OSError as e:
+        raise InputError(f"{folder}: cannot be written ({e.strerror})", "Name another home: --home DIR") from e
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another command on this home", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,154 @@
+"""numpy arrays to TensorProto and back, without TensorFlow."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.protocol import serving_pb2 as pb
+from serving.protocol.wire import varint
+
+Array = npt.NDArray[Any]
+
+# DataType -> (numpy dtype, the typed field that holds its values). Types without numpy support are left out.
+_TYPES: Final[dict[int, tuple[npt.DTypeLike, str]]] = {
+    pb.DT_FLOAT: (np.float32, "float_val"),
+    pb.DT_DOUBLE: (np.float64, "double_val"),
+    pb.DT_INT32: (np.int32, "int_val"),
+    pb.DT_UINT8: (np.uint8, "int_val"),
+    pb.DT_INT16: (np.int16, "int_val"),
+    pb.DT_INT8: (np.int8, "int_val"),
+    pb.DT_STRING: (np.object_, "string_val"),
+    pb.DT_COMPLEX64: (np.complex64, "scomplex_val"),
+    pb.DT_INT64: (np.int64, "int64_val"),
+    pb.DT_BOOL: (np.bool_, "bool_val"),
+    pb.DT_UINT16: (np.uint16, "int_val"),
+    pb.DT_COMPLEX128: (np.complex128, "dcomplex_val"),
+    pb.DT_HALF: (np.float16, "half_val"),
+    pb.DT_UINT32: (np.uint32, "uint32_val"),
+    pb.DT_UINT64: (np.uint64, "uint64_val"),
+}
+_DATA_TYPES: Final = {np.dtype(dtype): data_type for data_type, (dtype, _) in _TYPES.items()}
+_DT_STRING: Final = int(pb.DT_STRING)  # looking it up in `pb` each time takes longer than the rest of a function here
+_DT_HALF: Final = int(pb.DT_HALF)
+_DT_COMPLEX64: Final = int(pb.DT_COMPLEX64)
+_RAW: Final = {np.dtype(np.float32): 0x2A, np.dtype(np.float64): 0x32}  # tags of float_val (5) and double_val (6)
+MAX_ELEMENTS: Final = 2**31  # a shape beyond this is an attack, not a tensor
+MAX_FILLED: Final = 2**24  # elements of a tensor that repeats its last value: a few bytes may not ask for gigabytes
+
+
+class TensorError(ValueError):
+    """A TensorProto that contradicts itself, or a dtype that has no TensorProto form."""
+
+
+def numpy_dtype(data_type: int) -> np.dtype[Any]:
+    """dtype of a DataType; object for DT_STRING. Raises TensorError for types without numpy form."""
+    if data_type not in _TYPES:
+        raise TensorError(f"data type {data_type} has no numpy form")
+    return np.dtype(_TYPES[data_type][0])
+
+
+def data_type_of(array: Array) -> int:
+    """DataType of an array; str, bytes and object arrays are DT_STRING. Raises TensorError for others."""
+    if array.dtype.kind in "OSU":
+        return _DT_STRING
+    try:
+        return int(_DATA_TYPES[array.dtype])
+    except KeyError:
+        raise TensorError(f"dtype {array.dtype} has no TensorProto form") from None
+
+
+def to_proto(values: Any, *, content: bool = False) -> pb.TensorProto:
+    """Encode an array (or nested list) as a TensorProto.
+
+    Args:
+        values: anything that np.asarray takes; strings as str or bytes.
+        content: put the raw bytes into tensor_content instead of the typed field (smaller and faster for uint8).
+            TensorFlow Serving answers in typed fields, so a server leaves this off.
+
+    Raises:
+        TensorError: the dtype has no TensorProto form.
+    """
+    proto = pb.TensorProto()
+    fill_proto(proto, np.asarray(values), content=content)
+    return proto
+
+
+def fill_proto(proto: pb.TensorProto, array: Array, *, content: bool = False) -> None:
+    """As `to_proto`, into an empty message that is there already."""
+    proto.MergeFromString(_head(data_type_of(array), array.shape))
+    if array.dtype.kind in "OSU":
+        proto.string_val.extend(v.encode() if isinstance(v, str) else bytes(v) for v in array.ravel().tolist())
+    elif content:
+        proto.tensor_content = array.tobytes()
+    elif array.dtype in _RAW:
+        # A packed field holds what is in the array already: no Python number for each value.
+        raw = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        proto.MergeFromString(bytes([_RAW[array.dtype]]) + varint(len(raw)) + raw)
+    else:
+        flat = np.ascontiguousarray(array).ravel()
+        data_type = proto.dtype
+        if data_type == _DT_HALF:
+            flat = flat.view(np.uint16)
+        elif array.dtype.kind == "c":
+            flat = flat.view(np.float32 if data_type == _DT_COMPLEX64 else np.float64)  # real, imaginary, real, ...
+        getattr(proto, _TYPES[data_type][1]).extend(flat.tolist())
+
+
+@lru_cache(maxsize=1024)
+def _head(data_type: int, shape: tuple[int, ...]) -> bytes:
+    """A serialized TensorProto without values; a scalar has a shape, too: the empty one."""
+    dims = [pb.TensorShapeProto.Dim(size=size) for size in shape]
+    head = pb.TensorProto(dtype=data_type, tensor_shape=pb.TensorShapeProto(dim=dims))  # type: ignore[arg-type]
+    return bytes(head.SerializeToString())
+
+
+def from_proto(proto: pb.TensorProto) -> Array:
+    """Decode a TensorProto; strings come as an object array of bytes.
+
+    As in TensorFlow, fewer typed values than the shape asks for repeat the last one (none: zero).
+
+    Raises:
+        TensorError: unknown dtype or shape, more values than the shape holds, or content of the wrong length.
+    """
+    dtype = numpy_dtype(proto.dtype)
+    shape = tuple([dim.size for dim in proto.tensor_shape.dim])
+    count = 1
+    for size in shape:
+        count *= size
+        if size < 0 or count > MAX_ELEMENTS:
+            raise TensorError(f"impossible shape {list(shape)}")
+    if proto.tensor_shape.unknown_rank:
+        raise TensorError("shape of unknown rank")
+    if proto.tensor_content and proto.dtype != _DT_STRING:
+        if len(proto.tensor_content) != count * dtype.itemsize:
+            raise TensorError(f"{len(proto.tensor_content)} bytes of content for {count} elements of {dtype}")
+        return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
+    values = getattr(proto, _TYPES[proto.dtype][1])
+    if proto.dtype == _DT_STRING:
+        return _filled(np.array([*values, None], np.object_)[:-1], count, b"").reshape(shape)
+    if proto.dtype == _DT_HALF:
+        flat = np.array(values, np.int64).astype(np.uint16).view(np.float16)
+    elif dtype.kind == "c":
+        flat = np.array(values, np.float32 if proto.dtype == _DT_COMPLEX64 else np.float64).view(dtype)
+    else:
+        held_in = np.int64 if _TYPES[proto.dtype][1] == "int_val" else dtype  # narrow types travel as int32
+        flat = np.array(values, held_in).astype(dtype)
+    return _filled(flat, count, 0).reshape(shape)
+
+
+def _filled(flat: Array, count: int, empty: Any) -> Array:
+    """`flat` with its last value repeated up to `count`."""
+    if len(flat) > count:
+        raise TensorError(f"{len(flat)} values for {count} elements")
+    if len(flat) == count:
+        return flat
+    if count > MAX_FILLED:
+        raise TensorError(f"{len(flat)} values for {count} elements")
+    filled = np.empty(count, flat.dtype)
+    filled[: len(flat)] = flat
+    filled[len(flat) :] = flat[-1] if len(flat) else empty
+    return filled

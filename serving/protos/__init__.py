@@ -1,1 +1,0 @@
-"""Wire-compatible messages: serving.proto and what `make protos` generates from it."""

@@ -1,0 +1,1 @@
+"""Which version is served, who decided it, and applying that to a running server."""

@@ -1,0 +1,145 @@
+"""The exported model in a real server: blessed if it answers as evaluated, refused with a reason if not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import tensorflow as tf
+
+from components import infra_validator
+from components.common import contract
+from components.common.settings import InfraSettings
+from components.infra_validator import checks
+from components.validation.reference_predictions import ReferenceAnswers
+from tests.conftest import ROOT
+from tests.support.synthetic import digits
+
+SETTINGS = InfraSettings(requests=5, max_p99_ms=10_000)
+
+
+class Linear(tf.Module):
+    """Small, and like the product's model from outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = tf.Variable(tf.random.stateless_normal([784, 10], [1, 2]) / 784)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 28, 28], tf.uint8, name=contract.IMAGES)])
+    def serve(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = tf.nn.softmax(tf.reshape(tf.cast(images, tf.float32), [-1, 784]) @ self.weight)
+        return {contract.PROBABILITIES: probabilities, contract.CLASSES: tf.argmax(probabilities, axis=1)}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "saved_model"
+    module = Linear()
+    tf.saved_model.save(module, str(folder), signatures={contract.SERVING_DEFAULT: module.serve})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(model: Path) -> ReferenceAnswers:
+    images, labels = digits(600, seed=1)
+    serve = tf.saved_model.load(str(model)).signatures[contract.SERVING_DEFAULT]
+    return ReferenceAnswers(images, labels, serve(images=tf.constant(images))[contract.PROBABILITIES].numpy())
+
+
+def test_a_good_model_is_blessed_and_its_server_is_gone(
+    model: Path, expected: ReferenceAnswers, tmp_path: Path
+) -> None:
+    verdict = infra_validator.validate(model, expected, tmp_path / "server", SETTINGS, "embedded")
+    assert verdict.blessed, verdict.failures
+    assert verdict.metrics["misread"] == 0
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
+
+
+def test_other_answers_than_the_evaluation_s_are_refused(
+    model: Path, expected: ReferenceAnswers, tmp_path: Path
+) -> None:
+    off = expected.probabilities.copy()
+    off[-1] = np.roll(off[-1], 1)  # one image of 600, and not one that is asked about singly
+    changed = expected._replace(probabilities=off)
+    verdict = infra_validator.validate(model, changed, tmp_path / "server", SETTINGS, "embedded")
+    assert not verdict.blessed
+    assert {check.metric for check in verdict.checks if not check.passed} == {"grpc_difference", "misread"}
+
+
+def test_a_model_that_loads_but_cannot_answer_is_refused_with_the_request_and_the_log(
+    model: Path, expected: ReferenceAnswers, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(model, broken)
+    shutil.rmtree(broken / "variables")
+    verdict = infra_validator.validate(broken, expected, tmp_path / "server", SETTINGS, "embedded")
+    assert not verdict.blessed
+    assert verdict.error is not None
+    assert "127.0.0.1" in verdict.error
+    assert "last words" in verdict.error
+
+
+def test_a_model_that_does_not_load_is_refused(expected: ReferenceAnswers, tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "saved_model.pb").write_bytes(b"\xff" * 100)
+    settings = replace(SETTINGS, max_load_s=8)
+    verdict = infra_validator.validate(tmp_path / "broken", expected, tmp_path / "server", settings, "embedded")
+    assert not verdict.blessed
+    assert "the server" in str(verdict.error)
+
+
+MEASURED = {
+    "size_bytes": 1e6, "load_s": 1.0, "grpc_p99_ms": 2.0, "rest_p99_ms": 2.0, "grpc_difference": 0.0,
+    "rest_difference": 0.0, "misread": 0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("figure", "value"),
+    [
+        *(("size_bytes", 1e9), ("load_s", 61.0), ("grpc_p99_ms", 251.0), ("rest_p99_ms", 251.0)),
+        *(("grpc_difference", 1e-4), ("rest_difference", float("nan")), ("misread", 1)),
+    ],
+)
+def test_each_bound_is_one(figure: str, value: float) -> None:
+    assert all(check.passed for check in checks(InfraSettings(), MEASURED))
+    failed = [c.metric for c in checks(InfraSettings(), MEASURED | {figure: value}) if not c.passed]
+    assert failed == [figure]
+
+
+SERVE_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from components import trial_server
+with trial_server.served(Path(sys.argv[1]), Path(sys.argv[2]), "embedded", 60) as (port, _, _):
+    print(port, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
+def test_kill_9_leaves_no_server_behind(model: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SERVE_AND_DIE, str(model), str(tmp_path / "server")]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    assert int(done.stdout) > 0  # it was AVAILABLE
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        servers = [
+            p.pid for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])
+        ]
+        if not servers:
+            return
+        time.sleep(0.1)
+    for pid in servers:
+        os.kill(pid, signal.SIGKILL)
+    pytest.fail(f"still there: {servers}")

@@ -1,1 +1,0 @@
-"""The serving protocol, against whichever backend SERVING_BACKEND names."""

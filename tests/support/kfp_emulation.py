@@ -1,0 +1,230 @@
+"""An emulation of open-source KFP's driver and launcher, to run a compiled package without a cluster.
+
+It follows what their source does, not what TFX would like: each task is a process with a file system of its own,
+inputs come from an object store by address and without their types, each task gets an undeclared output
+`executor-logs`, no empty folder survives, nulls in metadata are refused, and a volume is there only while a task that
+mounts it runs. What it does not emulate: pods, images, permissions, KFP's cache, parallel tasks of a run.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from google.protobuf import json_format
+from kfp.pipeline_spec import pipeline_spec_pb2 as pb
+
+from pipeline.kubeflow.artifact_paths import ROOT_VARIABLE
+from pipeline.kubeflow.watch import last_words
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BUCKET = "minio://mlpipeline/v2/artifacts"
+TASK_TIMEOUT_S = 600
+Artifact = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """A task that has ended: its log, and its registered output artifacts by key."""
+
+    code: int
+    log: str
+    outputs: dict[str, Artifact]
+
+    @property
+    def told(self) -> dict[str, Any]:
+        return last_words(self.log)
+
+
+class TaskFailed(Exception):
+    def __init__(self, node: str, run: TaskRun) -> None:
+        super().__init__(f"{node} exited {run.code}\n{run.log[-6000:]}")
+        self.node = node
+        self.run = run
+
+
+class Cluster:
+    """Object store and volumes in `root`, and the package to run."""
+
+    def __init__(self, root: Path, package: Path) -> None:
+        self.spec, self.platform = yaml.safe_load_all(package.read_text())
+        self._objects = root / "objects"
+        self._claims = root / "claims"
+        self._scratch = root / "pods"
+        self._lock = threading.Lock()
+        self._users: Counter[Path] = Counter()  # tasks that have a volume mounted, by where
+
+    def claim(self, name: str) -> Path:
+        """The content of a PersistentVolumeClaim."""
+        folder = self._claims / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def content(self, artifact: Artifact) -> Path:
+        """Where the object store keeps an artifact."""
+        return self._objects / artifact["uri"].removeprefix("minio://")
+
+    def downstream(self, node: str) -> set[str]:
+        """A node and all that depend on it."""
+        found = {node}
+        tasks = self.spec["root"]["dag"]["tasks"]
+        while more := {k for k, t in tasks.items() if found & set(t.get("dependentTasks", []))} - found:
+            found |= more
+        return found
+
+    def run(
+        self, arguments: Mapping[str, Any] | None = None, done: Mapping[str, TaskRun] | None = None
+    ) -> dict[str, TaskRun]:
+        """Run all tasks, those in `done` excepted: their outputs are taken as they are. Raises TaskFailed."""
+        definitions = self.spec["root"]["inputDefinitions"]["parameters"]
+        given = dict(arguments or {})
+        assert given.keys() <= definitions.keys(), "the API server refuses unknown parameters"
+        parameters = {name: given.get(name, spec["defaultValue"]) for name, spec in definitions.items()}
+        runs = dict(done or {})
+        run_id = uuid.uuid4().hex[:8]
+        tasks = self.spec["root"]["dag"]["tasks"]
+        for node in graphlib.TopologicalSorter(
+            {k: t.get("dependentTasks", []) for k, t in tasks.items()}
+        ).static_order():
+            if node not in runs:
+                runs[node] = self._run_task(run_id, node, parameters, runs)
+                if runs[node].code:
+                    raise TaskFailed(node, runs[node])
+        return runs
+
+    def _run_task(self, run_id: str, node: str, parameters: Mapping[str, Any], runs: Mapping[str, TaskRun]) -> TaskRun:
+        pod = self._scratch / f"{node}-{uuid.uuid4().hex[:8]}"
+        pod.mkdir(parents=True)
+        executor_input = self._drive(run_id, node, parameters, runs, pod)
+        label = self._component(node)["executorLabel"]
+        try:
+            config = self.platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"][label]
+            labels = {"metadata.labels['pipeline/runid']": run_id}
+            variables = {given["name"]: labels[given["fieldPath"]] for given in config["fieldPathAsEnv"]}
+            container = self.spec["deploymentSpec"]["executors"][label]["container"]
+            with self._mounted(config.get("pvcMount", [])):
+                return self._launch(container, executor_input, variables, pod)
+        finally:
+            shutil.rmtree(pod)
+
+    def _component(self, node: str) -> dict[str, Any]:
+        component: dict[str, Any] = self.spec["components"][
+            self.spec["root"]["dag"]["tasks"][node]["componentRef"]["name"]
+        ]
+        return component
+
+    def _drive(
+        self, run_id: str, node: str, parameters: Mapping[str, Any], runs: Mapping[str, TaskRun], pod: Path
+    ) -> dict[str, Any]:
+        """What the driver does: resolve inputs and lay out outputs, as an ExecutorInput in JSON."""
+        inputs = self.spec["root"]["dag"]["tasks"][node].get("inputs", {})
+        values = {
+            name: parameters[given["componentInputParameter"]]
+            if "componentInputParameter" in given
+            else given["runtimeValue"]["constant"]
+            for name, given in inputs.get("parameters", {}).items()
+        }
+        artifacts = {}
+        for key, given in inputs.get("artifacts", {}).items():
+            source = given["taskOutputArtifact"]
+            artifact = runs[source["producerTask"]].outputs[source["outputArtifactKey"]]
+            artifacts[key] = {"artifacts": [artifact | {"type": {"instanceSchema": ""}}]}
+        base = f"{BUCKET}/{self.spec['pipelineInfo']['name']}/{run_id}/{node}"
+        declared = {k: v["artifactType"] for k, v in self._component(node)["outputDefinitions"]["artifacts"].items()}
+        declared["executor-logs"] = {"schemaTitle": "system.Artifact", "schemaVersion": "0.0.1"}
+        outputs = {
+            k: {"artifacts": [{"name": k, "uri": f"{base}/{k}", "type": v, "metadata": {}}]}
+            for k, v in declared.items()
+        }
+        return {
+            "inputs": {"parameterValues": values, "artifacts": artifacts},
+            "outputs": {"artifacts": outputs, "outputFile": str(pod / "tmp/kfp_outputs/output_metadata.json")},
+        }
+
+    def _launch(
+        self, container: Mapping[str, Any], executor_input: dict[str, Any], variables: Mapping[str, str], pod: Path
+    ) -> TaskRun:
+        """What the launcher does: download, run the command, upload, register."""
+        for found in executor_input["inputs"]["artifacts"].values():
+            for artifact in found["artifacts"]:
+                _copy_files(self.content(artifact), self._local(pod, artifact))
+        outputs = {key: found["artifacts"][0] for key, found in executor_input["outputs"]["artifacts"].items()}
+        for artifact in outputs.values():
+            self._local(pod, artifact).parent.mkdir(parents=True, exist_ok=True)
+        words = [*container["command"], *container["args"]]
+        (pod / "tmp").mkdir()
+        done = subprocess.run(
+            [word.replace("{{$}}", json.dumps(executor_input)) for word in words],
+            cwd=pod,
+            env={
+                "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+                "PYTHONPATH": str(REPOSITORY),
+                "_KFP_RUNTIME": "true",  # as in the image
+                "HOME": str(pod / "tmp"),
+                "TMPDIR": str(pod / "tmp"),
+                ROOT_VARIABLE: str(pod),
+                **variables,
+                **{k: v for k, v in os.environ.items() if k.startswith("COVERAGE")},
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TASK_TIMEOUT_S,
+        )
+        self._local(pod, outputs["executor-logs"]).write_text(done.stdout)
+        if done.returncode:
+            return TaskRun(done.returncode, done.stdout, {})
+        output_file = Path(executor_input["outputs"]["outputFile"])
+        written = json_format.Parse(output_file.read_text(), pb.ExecutorOutput())  # the launcher knows no other fields
+        for key, artifact in outputs.items():
+            for told in written.artifacts[key].artifacts if key in written.artifacts else []:
+                assert told.uri == artifact["uri"], "a task must not move its artifacts"
+                metadata = json_format.MessageToDict(told.metadata)
+                assert None not in metadata.values(), "the launcher refuses nulls"
+                assert str(pod) not in json.dumps(metadata), "a path of this pod means nothing to the next"
+                artifact["metadata"] |= metadata
+            _copy_files(self._local(pod, artifact), self.content(artifact))
+        return TaskRun(0, done.stdout, outputs)
+
+    def _local(self, pod: Path, artifact: Artifact) -> Path:
+        return pod / "minio" / artifact["uri"].removeprefix("minio://")
+
+    @contextmanager
+    def _mounted(self, config: Sequence[Mapping[str, str]]) -> Iterator[None]:
+        mounts = [(Path(mount["mountPath"]), self.claim(mount["constant"])) for mount in config]
+        with self._lock:
+            for path, claim in mounts:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if not self._users[path]:
+                    path.symlink_to(claim)
+                self._users[path] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                for path, _ in mounts:
+                    self._users[path] -= 1
+                    if not self._users[path]:
+                        path.unlink()
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    """Copy as object stores do: files only, so that an empty folder is lost; a missing source is no error."""
+    for path in [source, *source.rglob("*")] if source.exists() else []:
+        if path.is_file():
+            place = target / path.relative_to(source) if path != source else target
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, place)

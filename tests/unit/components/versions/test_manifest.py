@@ -1,0 +1,58 @@
+"""The manifest vouches for a version as it was pushed, and for nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from components.common.errors import InputError
+from components.versions import manifest
+from tests.support.pushed import push
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Path:
+    return push(tmp_path, 7)
+
+
+def test_an_untouched_version_is_vouched_for(version: Path) -> None:
+    assert manifest.verify(version).version == 7
+
+
+def _edit(**changes: object) -> Callable[[Path], None]:
+    def edit(version: Path) -> None:
+        path = version / manifest.FILE_NAME
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("tamper", "says"),
+    [
+        (lambda version: (version / "saved_model.pb").write_bytes(b"no modeL"), "saved_model.pb"),
+        (lambda version: (version / "saved_model.pb").unlink(), "saved_model.pb"),
+        (lambda version: (version / "extra").write_text(""), "extra"),
+        (lambda version: (version / manifest.FILE_NAME).unlink(), "has no manifest.json"),
+        (lambda version: (version / manifest.FILE_NAME).write_text("{"), "not a manifest"),
+        (lambda version: (version / manifest.FILE_NAME).write_text("[]"), "not a manifest"),
+        (_edit(unheard_of=1), "not a manifest"),
+        (_edit(version=8), "manifest is of version 8"),
+        (_edit(blessed=False), "blessed"),
+        (_edit(infra_blessed=None), "blessed"),
+        (_edit(files={}), "saved_model.pb"),
+    ],
+)
+def test_whatever_is_changed_is_named(version: Path, tamper: Callable[[Path], object], says: str) -> None:
+    tamper(version)
+    with pytest.raises(InputError, match=says):
+        manifest.verify(version)
+
+
+def test_a_version_under_another_number_is_not_vouched_for(version: Path) -> None:
+    moved = version.rename(version.with_name("9"))
+    with pytest.raises(InputError, match="manifest is of version 7"):
+        manifest.verify(moved)

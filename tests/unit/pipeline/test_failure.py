@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+from components.common.errors import DataAnomaliesError
+from components.data.idx import read_labels
+from pipeline.failure import explain, our_line, root_cause
+
+LOG = Path("logs/Trainer.log")
+
+
+def raised(function: object, *arguments: object) -> BaseException:
+    try:
+        function(*arguments)  # type: ignore[operator]
+    except BaseException as e:
+        return e
+    raise AssertionError("did not raise")
+
+
+def wrapped(inner: BaseException) -> BaseException:
+    def raise_wrapped() -> None:
+        raise RuntimeError("Execution 7 failed") from inner
+
+    return raised(raise_wrapped)
+
+
+def test_an_error_for_the_user_keeps_its_words_and_code_through_any_wrapping() -> None:
+    message, code = explain("ExampleValidator", wrapped(DataAnomaliesError("odd", "mend it")), LOG)
+    assert (message, code) == (f"ExampleValidator: odd\nmend it\nLog: {LOG}", 4)
+
+
+def test_an_unexpected_error_names_node_cause_line_and_log() -> None:
+    error = wrapped(raised(read_labels, None))  # no path: fails inside components/data/idx.py
+    message, code = explain("Trainer", error, LOG)
+    assert code == 1
+    assert message.startswith("Trainer failed: TypeError:")
+    assert "At: components/data/idx.py:" in message
+    assert message.endswith(f"Log: {LOG}")
+
+
+def test_a_full_disk_is_said_whoever_met_it() -> None:
+    for error in (OSError(errno.ENOSPC, "No space left on device"), RuntimeError("x.gz; No space left on device [op]")):
+        message, code = explain("ExampleGen", wrapped(error), LOG)
+        assert code == 5
+        assert "the disk is full" in message
+
+
+def test_beams_textual_traceback_yields_our_line() -> None:
+    file = Path(__file__).resolve().parents[3] / "components" / "example_gen.py"
+    error = RuntimeError(
+        f'Traceback:\n  File "/x/beam.py", line 1\n  File "{file}", line 42, in process\nValueError: no'
+    )
+    assert our_line(error) == "components/example_gen.py:42"
+    assert root_cause(error) is error
+
+
+def test_a_circle_of_causes_ends() -> None:
+    a, b = ValueError("a"), ValueError("b")
+    a.__cause__, b.__cause__ = b, a
+    assert root_cause(a) is b

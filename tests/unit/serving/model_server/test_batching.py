@@ -1,0 +1,174 @@
+"""Sharing runs: everybody gets the answer or error of its own, in as few runs as may be."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.model_server.batching import LARGE_BYTES, Batcher, Run, Steps, max_batch_size, run_alone
+from serving.model_server.errors import ServingError, invalid
+from serving.model_server.flags import FlagError
+from serving.model_server.servable import Servable
+from serving.model_server.workers import Workers
+from serving.protocol.tensors import Array
+
+X, Y = (1, 0), (2, 0)
+
+
+class Doubling:
+    """A version that answers x + x, counts its runs, and refuses negative numbers."""
+
+    def __init__(self, max_batch_size: int = 64) -> None:
+        self.max_batch_size, self.runs = max_batch_size, []  # type: int, list[int]
+
+    def run(self, feeds: Sequence[tuple[Any, Array]], fetches: Sequence[Any], timeout_ms: int = 0) -> list[Array]:
+        ((_, x),) = feeds
+        self.runs.append(x.shape[0] if x.ndim else 0)
+        if x.dtype.kind == "f" and (x < 0).any():
+            raise invalid("negative")
+        return [x + x] if fetches == [Y] else [np.zeros(3)]
+
+
+def request(version: Doubling, x: Array, fetch: tuple[int, int] = Y, closed: list[Array] | None = None) -> Steps[Array]:
+    try:
+        (answer,) = yield Run(cast(Servable, version), [(X, x)], [fetch])
+    finally:
+        if closed is not None:
+            closed.append(x)
+    return answer
+
+
+def refused() -> Steps[Array]:
+    raise invalid("no such signature")
+    yield
+
+
+def run_together(requests: Sequence[Steps[Array]]) -> list[Array | BaseException]:
+    """All at the same time, on a loop of their own."""
+
+    async def gathered() -> list[Array | BaseException]:
+        batcher = Batcher(Workers(limit=2))
+        return await asyncio.gather(*(batcher.run(steps) for steps in requests), return_exceptions=True)
+
+    return asyncio.run(gathered())
+
+
+ARRAYS = st.builds(
+    lambda rows, width, dtype, value: np.full((rows, width) if width else rows, value, dtype),
+    *(st.integers(0, 9), st.integers(0, 2), st.sampled_from(["float32", "int64"]), st.integers(-1, 5)),
+)
+
+
+@given(st.lists(ARRAYS, max_size=20), st.integers(1, 12))
+def test_together_is_as_alone(arrays: list[Array], size: int) -> None:
+    version = Doubling(size)
+    closed: list[Array] = []
+    outcomes = run_together([request(version, x, closed=closed) for x in arrays])
+    assert len(outcomes) == len(arrays) == len(closed)
+    for x, outcome in zip(arrays, outcomes, strict=True):
+        if x.dtype.kind == "f" and (x < 0).any():
+            assert isinstance(outcome, ServingError) and outcome.message == "negative"
+        else:
+            np.testing.assert_array_equal(cast(Array, outcome), x + x)
+            assert cast(Array, outcome).dtype == x.dtype
+
+
+@given(st.lists(st.integers(1, 9), max_size=20), st.integers(1, 12))
+def test_runs_are_as_full_as_they_may_be(rows: list[int], size: int) -> None:
+    version = Doubling(size)
+    run_together([request(version, np.ones((n, 2), np.float32)) for n in rows])
+    assert sum(version.runs) == sum(rows)
+    assert all(total <= max(size, *rows) for total in version.runs)
+    if sum(rows) <= size:  # those that come first may leave alone
+        assert len(version.runs) <= 2
+
+
+def test_what_is_not_of_one_kind_shares_no_run() -> None:
+    one, other = Doubling(), Doubling()
+    ones = np.ones((1, 2), np.float32)
+    kinds = [ones, np.ones((1, 3), np.float32), np.ones((1, 2)), np.float32(1)]
+    run_together([*(request(one, np.asarray(x)) for x in kinds), request(other, ones), request(one, ones)])
+    assert (sorted(one.runs), other.runs) == ([0, 1, 1, 2], [1])
+
+
+def test_answers_that_are_not_by_row_are_asked_for_again() -> None:
+    version = Doubling()
+    outcomes = run_together([request(version, np.ones((1, 2)), fetch=(3, 0)) for _ in range(2)])
+    assert [len(cast(Array, o)) for o in outcomes] == [3, 3] and version.runs == [2, 1, 1]
+
+
+def test_a_request_that_fails_before_its_run_spoils_nothing() -> None:
+    failed, answered = run_together([refused(), request(Doubling(), np.ones(1))])
+    assert isinstance(failed, ServingError) and list(cast(Array, answered)) == [2]
+    with pytest.raises(ServingError, match="no such signature"):
+        run_alone(refused())
+
+
+def test_a_large_answer_is_put_together_by_a_worker() -> None:
+    threads = []
+
+    def large(version: Doubling) -> Steps[Array]:
+        (answer,) = yield Run(cast(Servable, version), [(X, np.ones((1, LARGE_BYTES)))], [Y])
+        threads.append(threading.current_thread())
+        return answer
+
+    (answer,) = run_together([large(Doubling())])
+    assert cast(Array, answer).sum() == 2 * LARGE_BYTES and threads != [threading.main_thread()]
+
+
+def test_a_request_whose_client_has_gone_holds_on_until_its_run_is_over() -> None:
+    running, go_on = threading.Event(), threading.Event()
+
+    class Slow(Doubling):
+        def run(self, *arguments: Any) -> list[Array]:
+            running.set()
+            go_on.wait(5)
+            return super().run(*arguments)
+
+    async def leave() -> None:
+        closed: list[Array] = []
+        batcher = Batcher(Workers(limit=1))
+        asked = asyncio.create_task(batcher.run(request(Slow(), np.ones(1), closed=closed)))
+        await asyncio.to_thread(running.wait, 5)
+        asked.cancel()
+        await asyncio.sleep(0.02)
+        assert asked.cancelled() and not closed
+        go_on.set()
+        while not closed:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(leave(), 5))
+
+
+def test_a_run_that_breaks_down_leaves_nobody_waiting() -> None:
+    class Broken(Doubling):
+        def run(self, *_: Any) -> list[Array]:
+            raise MemoryError("no room")
+
+    outcomes = run_together([request(Broken(), np.ones(1)) for _ in range(3)])
+    assert [type(outcome) for outcome in outcomes] == [MemoryError] * 3
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("", 1000), ("max_batch_size { value: 7 }", 7), ("num_batch_threads { value: 2 }", 1000)]
+)
+def test_the_size_comes_from_the_parameters_file(tmp_path: Path, text: str, size: int) -> None:
+    (tmp_path / "batching.config").write_text(text)
+    assert max_batch_size(True, str(tmp_path / "batching.config")) == size
+    assert max_batch_size(False, "") == 0
+
+
+@pytest.mark.parametrize("text", ["max_batch_size { value: 0 }", "max_batch_sise { value: 7 }", "{", "\0"])
+def test_a_bad_parameters_file_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "batching.config"
+    path.write_text(text)
+    with pytest.raises(FlagError, match=r"batching\.config"):
+        max_batch_size(True, str(path))
