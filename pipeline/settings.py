@@ -23,7 +23,7 @@ from components.common.settings import (
     TransformSettings,
 )
 from pipeline.beam import BeamSettings
-from pipeline.kubeflow.settings import KubeflowSettings
+from pipeline.kubeflow_settings import KubeflowSettings
 
 
 @dataclass(frozen=True)

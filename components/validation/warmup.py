@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_log_pb2
-from tfx.utils import path_utils
 
 from components.common import contract
 
+FILE: Final = Path("assets.extra", "tf_serving_warmup_requests")  # where TensorFlow Serving looks
 BATCHES: Final = (1, 32)  # images per request: matrix products take other code for one row than for several
 
 
@@ -30,7 +30,7 @@ def requests(images: npt.NDArray[np.uint8]) -> list[prediction_log_pb2.Predictio
 
 def write(saved_model: Path, logs: list[prediction_log_pb2.PredictionLog]) -> None:
     """Put the requests where TensorFlow Serving looks for them: assets.extra/tf_serving_warmup_requests."""
-    path = Path(path_utils.warmup_file_path(str(saved_model)))
+    path = saved_model / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for log in logs:

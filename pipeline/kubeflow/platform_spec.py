@@ -9,7 +9,7 @@ from google.protobuf import json_format
 from kfp.kubernetes import kubernetes_executor_config_pb2 as pb
 
 from pipeline.kubeflow.artifact_paths import RUN_ID_VARIABLE
-from pipeline.kubeflow.settings import KubeflowSettings
+from pipeline.kubeflow_settings import KubeflowSettings
 
 
 def platform_spec(settings: KubeflowSettings, executors: Iterable[str], outside: set[str]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def test_the_parts_fit_each_other() -> None:
 
 def test_they_fit_the_pipeline_and_the_compose_file() -> None:
     from components.common import contract
-    from pipeline.kubeflow.settings import KubeflowSettings
+    from pipeline.kubeflow_settings import KubeflowSettings
 
     by_kind = {manifest["kind"]: manifest for manifest in built(KUBERNETES / "base")}
     assert by_kind["PersistentVolumeClaim"]["metadata"]["name"] == KubeflowSettings().volume_claim

@@ -157,7 +157,7 @@ def test_images_by_tag_or_digest_pass(settings_for: Callable[[str], Any]) -> Non
 
 @pytest.fixture
 def settings_for() -> Callable[[str], Any]:
-    from pipeline.kubeflow.settings import KubeflowSettings
+    from pipeline.kubeflow_settings import KubeflowSettings
 
     return lambda image: KubeflowSettings(image=image)
 

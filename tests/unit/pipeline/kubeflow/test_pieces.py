@@ -10,8 +10,8 @@ import pytest
 from components.common.errors import UsageError
 from pipeline.kubeflow import api_client, runtime_parameters
 from pipeline.kubeflow.artifact_paths import local_path, with_addresses
-from pipeline.kubeflow.settings import KubeflowSettings, Resources
 from pipeline.kubeflow.watch import last_words, tasks_of
+from pipeline.kubeflow_settings import KubeflowSettings, Resources
 from pipeline.settings import Settings
 from tests.support.kfp_server import task
 
