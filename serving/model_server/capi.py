@@ -21,7 +21,6 @@ import numpy as np
 
 from serving.protocol import serving_pb2 as pb
 from serving.protocol.tensors import Array, data_type_of, numpy_dtype
-from serving.protocol.wire import varint
 
 INVALID_ARGUMENT: Final = 3  # canonical status code
 _SLOW: Final = frozenset(
@@ -243,8 +242,7 @@ def _outputs(endpoints: tuple[tuple[int, int], ...]) -> Any:
 
 
 def _run_options(timeout_ms: int) -> bytes:
-    """A serialized RunOptions{timeout_in_ms}: field 2, one varint."""
-    return b"\x10" + varint(timeout_ms)
+    return bytes(pb.RunOptions(timeout_in_ms=timeout_ms).SerializeToString())
 
 
 def _new_tensor(tf: Any, array: Array) -> int:

@@ -224,12 +224,7 @@ class SignatureDefMap(_message.Message):
     def __init__(self, signature_def: _Optional[_Mapping[str, SignatureDef]] = ...) -> None: ...
 
 class MetaGraphDef(_message.Message):
-    __slots__ = ("meta_info_def", "signature_def")
-    class MetaInfoDef(_message.Message):
-        __slots__ = ("tags",)
-        TAGS_FIELD_NUMBER: _ClassVar[int]
-        tags: _containers.RepeatedScalarFieldContainer[str]
-        def __init__(self, tags: _Optional[_Iterable[str]] = ...) -> None: ...
+    __slots__ = ("signature_def",)
     class SignatureDefEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -237,19 +232,23 @@ class MetaGraphDef(_message.Message):
         key: str
         value: SignatureDef
         def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[SignatureDef, _Mapping]] = ...) -> None: ...
-    META_INFO_DEF_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_DEF_FIELD_NUMBER: _ClassVar[int]
-    meta_info_def: MetaGraphDef.MetaInfoDef
     signature_def: _containers.MessageMap[str, SignatureDef]
-    def __init__(self, meta_info_def: _Optional[_Union[MetaGraphDef.MetaInfoDef, _Mapping]] = ..., signature_def: _Optional[_Mapping[str, SignatureDef]] = ...) -> None: ...
+    def __init__(self, signature_def: _Optional[_Mapping[str, SignatureDef]] = ...) -> None: ...
 
-class SavedModel(_message.Message):
-    __slots__ = ("saved_model_schema_version", "meta_graphs")
-    SAVED_MODEL_SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
-    META_GRAPHS_FIELD_NUMBER: _ClassVar[int]
-    saved_model_schema_version: int
-    meta_graphs: _containers.RepeatedCompositeFieldContainer[MetaGraphDef]
-    def __init__(self, saved_model_schema_version: _Optional[int] = ..., meta_graphs: _Optional[_Iterable[_Union[MetaGraphDef, _Mapping]]] = ...) -> None: ...
+class ConfigProto(_message.Message):
+    __slots__ = ("intra_op_parallelism_threads", "inter_op_parallelism_threads")
+    INTRA_OP_PARALLELISM_THREADS_FIELD_NUMBER: _ClassVar[int]
+    INTER_OP_PARALLELISM_THREADS_FIELD_NUMBER: _ClassVar[int]
+    intra_op_parallelism_threads: int
+    inter_op_parallelism_threads: int
+    def __init__(self, intra_op_parallelism_threads: _Optional[int] = ..., inter_op_parallelism_threads: _Optional[int] = ...) -> None: ...
+
+class RunOptions(_message.Message):
+    __slots__ = ("timeout_in_ms",)
+    TIMEOUT_IN_MS_FIELD_NUMBER: _ClassVar[int]
+    timeout_in_ms: int
+    def __init__(self, timeout_in_ms: _Optional[int] = ...) -> None: ...
 
 class ModelSpec(_message.Message):
     __slots__ = ("name", "version", "version_label", "signature_name")
@@ -550,60 +549,40 @@ class ModelServerConfig(_message.Message):
     def __init__(self, model_config_list: _Optional[_Union[ModelConfigList, _Mapping]] = ..., custom_model_config: _Optional[_Union[_any_pb2.Any, _Mapping]] = ...) -> None: ...
 
 class ReloadConfigRequest(_message.Message):
-    __slots__ = ("config", "metric_names")
+    __slots__ = ("config",)
     CONFIG_FIELD_NUMBER: _ClassVar[int]
-    METRIC_NAMES_FIELD_NUMBER: _ClassVar[int]
     config: ModelServerConfig
-    metric_names: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, config: _Optional[_Union[ModelServerConfig, _Mapping]] = ..., metric_names: _Optional[_Iterable[str]] = ...) -> None: ...
-
-class Metric(_message.Message):
-    __slots__ = ("name", "int64_value_increase")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    INT64_VALUE_INCREASE_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    int64_value_increase: int
-    def __init__(self, name: _Optional[str] = ..., int64_value_increase: _Optional[int] = ...) -> None: ...
+    def __init__(self, config: _Optional[_Union[ModelServerConfig, _Mapping]] = ...) -> None: ...
 
 class ReloadConfigResponse(_message.Message):
-    __slots__ = ("status", "metric")
+    __slots__ = ("status",)
     STATUS_FIELD_NUMBER: _ClassVar[int]
-    METRIC_FIELD_NUMBER: _ClassVar[int]
     status: StatusProto
-    metric: _containers.RepeatedCompositeFieldContainer[Metric]
-    def __init__(self, status: _Optional[_Union[StatusProto, _Mapping]] = ..., metric: _Optional[_Iterable[_Union[Metric, _Mapping]]] = ...) -> None: ...
+    def __init__(self, status: _Optional[_Union[StatusProto, _Mapping]] = ...) -> None: ...
 
 class PredictLog(_message.Message):
-    __slots__ = ("request", "response")
+    __slots__ = ("request",)
     REQUEST_FIELD_NUMBER: _ClassVar[int]
-    RESPONSE_FIELD_NUMBER: _ClassVar[int]
     request: PredictRequest
-    response: PredictResponse
-    def __init__(self, request: _Optional[_Union[PredictRequest, _Mapping]] = ..., response: _Optional[_Union[PredictResponse, _Mapping]] = ...) -> None: ...
+    def __init__(self, request: _Optional[_Union[PredictRequest, _Mapping]] = ...) -> None: ...
 
 class ClassifyLog(_message.Message):
-    __slots__ = ("request", "response")
+    __slots__ = ("request",)
     REQUEST_FIELD_NUMBER: _ClassVar[int]
-    RESPONSE_FIELD_NUMBER: _ClassVar[int]
     request: ClassificationRequest
-    response: ClassificationResponse
-    def __init__(self, request: _Optional[_Union[ClassificationRequest, _Mapping]] = ..., response: _Optional[_Union[ClassificationResponse, _Mapping]] = ...) -> None: ...
+    def __init__(self, request: _Optional[_Union[ClassificationRequest, _Mapping]] = ...) -> None: ...
 
 class RegressLog(_message.Message):
-    __slots__ = ("request", "response")
+    __slots__ = ("request",)
     REQUEST_FIELD_NUMBER: _ClassVar[int]
-    RESPONSE_FIELD_NUMBER: _ClassVar[int]
     request: RegressionRequest
-    response: RegressionResponse
-    def __init__(self, request: _Optional[_Union[RegressionRequest, _Mapping]] = ..., response: _Optional[_Union[RegressionResponse, _Mapping]] = ...) -> None: ...
+    def __init__(self, request: _Optional[_Union[RegressionRequest, _Mapping]] = ...) -> None: ...
 
 class MultiInferenceLog(_message.Message):
-    __slots__ = ("request", "response")
+    __slots__ = ("request",)
     REQUEST_FIELD_NUMBER: _ClassVar[int]
-    RESPONSE_FIELD_NUMBER: _ClassVar[int]
     request: MultiInferenceRequest
-    response: MultiInferenceResponse
-    def __init__(self, request: _Optional[_Union[MultiInferenceRequest, _Mapping]] = ..., response: _Optional[_Union[MultiInferenceResponse, _Mapping]] = ...) -> None: ...
+    def __init__(self, request: _Optional[_Union[MultiInferenceRequest, _Mapping]] = ...) -> None: ...
 
 class SessionRunLog(_message.Message):
     __slots__ = ()

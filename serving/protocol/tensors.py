@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.protocol import serving_pb2 as pb
-from serving.protocol.wire import varint
 
 Array = npt.NDArray[Any]
 
-# DataType -> (numpy dtype, the typed field that holds its values). Types without numpy support are left out.
+# DataType -> (numpy dtype, typed field of its values). Types that numpy does not have are left out.
 _TYPES: Final[dict[int, tuple[npt.DTypeLike, str]]] = {
     pb.DT_FLOAT: (np.float32, "float_val"),
     pb.DT_DOUBLE: (np.float64, "double_val"),
@@ -32,12 +31,12 @@ _TYPES: Final[dict[int, tuple[npt.DTypeLike, str]]] = {
     pb.DT_UINT64: (np.uint64, "uint64_val"),
 }
 _DATA_TYPES: Final = {np.dtype(dtype): data_type for data_type, (dtype, _) in _TYPES.items()}
-_DT_STRING: Final = int(pb.DT_STRING)  # looking it up in `pb` each time takes longer than the rest of a function here
+_DT_STRING: Final = int(pb.DT_STRING)  # looking it up in `pb` takes longer than the rest of a function here
 _DT_HALF: Final = int(pb.DT_HALF)
 _DT_COMPLEX64: Final = int(pb.DT_COMPLEX64)
 _RAW: Final = {np.dtype(np.float32): 0x2A, np.dtype(np.float64): 0x32}  # tags of float_val (5) and double_val (6)
-MAX_ELEMENTS: Final = 2**31  # a shape beyond this is an attack, not a tensor
-MAX_FILLED: Final = 2**24  # elements of a tensor that repeats its last value: a few bytes may not ask for gigabytes
+MAX_ELEMENTS: Final = 2**31  # a larger shape is an attack, not a tensor
+MAX_FILLED: Final = 2**24  # elements of a tensor that repeats its last value: a few bytes must not allocate gigabytes
 
 
 class TensorError(ValueError):
@@ -45,14 +44,14 @@ class TensorError(ValueError):
 
 
 def numpy_dtype(data_type: int) -> np.dtype[Any]:
-    """dtype of a DataType; object for DT_STRING. Raises TensorError for types without numpy form."""
+    """Return the numpy dtype of a DataType; object for DT_STRING. Raises TensorError if numpy has no such type."""
     if data_type not in _TYPES:
         raise TensorError(f"data type {data_type} has no numpy form")
     return np.dtype(_TYPES[data_type][0])
 
 
 def data_type_of(array: Array) -> int:
-    """DataType of an array; str, bytes and object arrays are DT_STRING. Raises TensorError for others."""
+    """Return the DataType of an array; str, bytes and object arrays are DT_STRING. Raises TensorError if there is none."""
     if array.dtype.kind in "OSU":
         return _DT_STRING
     try:
@@ -65,9 +64,9 @@ def to_proto(values: Any, *, content: bool = False) -> pb.TensorProto:
     """Encode an array (or nested list) as a TensorProto.
 
     Args:
-        values: anything that np.asarray takes; strings as str or bytes.
+        values: anything that np.asarray accepts; strings as str or bytes.
         content: put the raw bytes into tensor_content instead of the typed field (smaller and faster for uint8).
-            TensorFlow Serving answers in typed fields, so a server leaves this off.
+            TensorFlow Serving responds with typed fields, so a server leaves this off.
 
     Raises:
         TensorError: the dtype has no TensorProto form.
@@ -78,16 +77,16 @@ def to_proto(values: Any, *, content: bool = False) -> pb.TensorProto:
 
 
 def fill_proto(proto: pb.TensorProto, array: Array, *, content: bool = False) -> None:
-    """As `to_proto`, into an empty message that is there already."""
+    """Encode an array into an existing, empty message, as `to_proto` does."""
     proto.MergeFromString(_head(data_type_of(array), array.shape))
     if array.dtype.kind in "OSU":
         proto.string_val.extend(v.encode() if isinstance(v, str) else bytes(v) for v in array.ravel().tolist())
     elif content:
         proto.tensor_content = array.tobytes()
     elif array.dtype in _RAW:
-        # A packed field holds what is in the array already: no Python number for each value.
+        # A packed field holds the array's own bytes: this creates no Python number for each value.
         raw = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-        proto.MergeFromString(bytes([_RAW[array.dtype]]) + varint(len(raw)) + raw)
+        proto.MergeFromString(bytes([_RAW[array.dtype]]) + _varint(len(raw)) + raw)
     else:
         flat = np.ascontiguousarray(array).ravel()
         data_type = proto.dtype
@@ -100,19 +99,29 @@ def fill_proto(proto: pb.TensorProto, array: Array, *, content: bool = False) ->
 
 @lru_cache(maxsize=1024)
 def _head(data_type: int, shape: tuple[int, ...]) -> bytes:
-    """A serialized TensorProto without values; a scalar has a shape, too: the empty one."""
+    """Return a serialized TensorProto without values. A scalar has the empty shape, not none."""
     dims = [pb.TensorShapeProto.Dim(size=size) for size in shape]
     head = pb.TensorProto(dtype=data_type, tensor_shape=pb.TensorShapeProto(dim=dims))  # type: ignore[arg-type]
     return bytes(head.SerializeToString())
 
 
-def from_proto(proto: pb.TensorProto) -> Array:
-    """Decode a TensorProto; strings come as an object array of bytes.
+def _varint(value: int) -> bytes:
+    """Encode a number >= 0 as a base-128 varint."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)
 
-    As in TensorFlow, fewer typed values than the shape asks for repeat the last one (none: zero).
+
+def from_proto(proto: pb.TensorProto) -> Array:
+    """Decode a TensorProto; strings become an object array of bytes.
+
+    As in TensorFlow, the last typed value fills the rest of the shape (zero if there are no values).
 
     Raises:
-        TensorError: unknown dtype or shape, more values than the shape holds, or content of the wrong length.
+        TensorError: unknown dtype or shape, more values than elements, or content of the wrong length.
     """
     dtype = numpy_dtype(proto.dtype)
     shape = tuple([dim.size for dim in proto.tensor_shape.dim])
@@ -135,13 +144,13 @@ def from_proto(proto: pb.TensorProto) -> Array:
     elif dtype.kind == "c":
         flat = np.array(values, np.float32 if proto.dtype == _DT_COMPLEX64 else np.float64).view(dtype)
     else:
-        held_in = np.int64 if _TYPES[proto.dtype][1] == "int_val" else dtype  # narrow types travel as int32
+        held_in = np.int64 if _TYPES[proto.dtype][1] == "int_val" else dtype  # narrow types are sent as int32
         flat = np.array(values, held_in).astype(dtype)
     return _filled(flat, count, 0).reshape(shape)
 
 
 def _filled(flat: Array, count: int, empty: Any) -> Array:
-    """`flat` with its last value repeated up to `count`."""
+    """Return `flat` with its last value repeated up to `count` elements."""
     if len(flat) > count:
         raise TensorError(f"{len(flat)} values for {count} elements")
     if len(flat) == count:

@@ -1,0 +1,233 @@
+"""The embedded model server: loads the models, opens the gRPC and REST ports, drains on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import grpc
+import uvicorn
+from google.protobuf import text_format
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from components.common.errors import InputError
+from components.versions import manifest
+from serving.model_server import batching, versions, warmup
+from serving.model_server.errors import Code, ServingError
+from serving.model_server.flags import FlagError, Flags
+from serving.model_server.grpc_layer import SIZE_OPTIONS, GrpcLayer, channel_options
+from serving.model_server.manager import Manager, Policy
+from serving.model_server.metrics import Metrics
+from serving.model_server.rest_layer import RestLayer
+from serving.model_server.servable import Servable
+from serving.model_server.service import Service
+from serving.model_server.workers import Workers
+from serving.protocol import serving_pb2 as pb
+
+log = logging.getLogger("model_server")
+LAME_DUCK_S: Final = 2.0  # at most, after SIGTERM, for requests that were sent before it and still arrive
+QUIET_S: Final = 0.2  # the lame-duck period ends after this time without a request
+DRAIN_S: Final = 6.5  # after that, for requests in flight; orchestrators kill after 10 s or more
+
+
+class Server:
+    """All parts, started and stopped in order.
+
+    Attributes:
+        stuck: after `run`, whether a request is still running although its client has been sent an error.
+
+    Raises:
+        FlagError, OSError: a file that a flag names cannot be read.
+    """
+
+    def __init__(self, flags: Flags) -> None:
+        self._flags = flags
+        self._max_batch_size = batching.max_batch_size(flags.enable_batching, flags.batching_parameters_file)
+        self._metrics_path = _metrics_path(flags.monitoring_config_file) if flags.rest_api_port else None
+        policy = Policy(
+            poll_s=flags.file_system_poll_wait_seconds,
+            max_retries=flags.max_num_load_retries,
+            retry_interval_s=flags.load_retry_interval_micros / 1e6,
+            labels_before_available=flags.allow_version_labels_for_unavailable_models,
+        )
+        self._manager = Manager(self._load, policy)
+        self._service = Service(self._manager, Metrics(), flags.enable_serialization_as_tensor_content)
+        self._workers = Workers(limit=4 * (os.cpu_count() or 1))
+        self._health: health.aio.HealthServicer | None = None
+        self.stuck = False
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then finish the accepted requests. Raises ServingError, OSError, FlagError."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        self._manager.start(_model_configs(self._flags))
+        loading = asyncio.create_task(asyncio.to_thread(self._wait_for_models, stop))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if stop.is_set():
+            return
+        loading.result()  # raises if a model did not load
+        grpc_server = await self._start_grpc()
+        try:
+            rest_server, rest_task = await self._start_rest()
+        except OSError:
+            await grpc_server.stop(None)
+            raise
+        reloading = asyncio.create_task(self._follow_config_file())
+        print("serving: ready", file=sys.stderr, flush=True)
+        await stopping
+        print("serving: draining", file=sys.stderr, flush=True)
+        reloading.cancel()
+        self._manager.stop_watching()
+        await self._lame_duck()
+        if rest_server is not None and rest_task is not None:
+            rest_server.should_exit = True
+            await asyncio.gather(grpc_server.stop(DRAIN_S), rest_task)
+        else:
+            await grpc_server.stop(DRAIN_S)
+        self.stuck = not await asyncio.to_thread(self._manager.stop, timeout_s=0.5)
+
+    def _load(self, name: str, version: int, folder: Path) -> Servable:
+        if self._flags.proven_only:
+            try:
+                manifest.verify(folder)
+            except InputError as e:
+                raise ServingError(Code.FAILED_PRECONDITION, e.problem) from None
+        tags, config = self._flags.saved_model_tags.split(","), _session_config(self._flags)
+        servable = Servable(name, version, folder, tags, config, self._max_batch_size)
+        if self._flags.enable_model_warmup:
+            try:
+                warmup.replay(servable)
+            except BaseException:
+                servable.unload()
+                raise
+        return servable
+
+    def _wait_for_models(self, stop: asyncio.Event) -> None:
+        while not self._manager.wait(timeout_s=0.2):
+            if stop.is_set():
+                return
+
+    async def _start_grpc(self) -> grpc.aio.Server:
+        # Without so_reuseport=0 a second server could bind the same port, and each request would go to either one.
+        options = [*SIZE_OPTIONS, ("grpc.so_reuseport", 0), *channel_options(self._flags.grpc_channel_arguments)]
+        server = grpc.aio.server(options=options)
+        GrpcLayer(self._service, self._workers, self._flags.enable_batching).add_to(server)
+        if self._flags.enable_grpc_healthcheck_service:
+            self._health = health.aio.HealthServicer()
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+            for name in ("", "ModelService", "PredictionService"):
+                await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        addresses = [f"{self._flags.bind_address}:{self._flags.port}"] if self._flags.port else []
+        if self._flags.grpc_socket_path:
+            addresses.append(f"unix:{self._flags.grpc_socket_path}")
+        for address in addresses:
+            try:
+                server.add_insecure_port(address)
+            except RuntimeError:
+                raise OSError(f"cannot listen on {address}: in use, or not allowed") from None
+        await server.start()
+        log.info("gRPC on %s", ", ".join(addresses))
+        return server
+
+    async def _start_rest(self) -> tuple[uvicorn.Server | None, asyncio.Task[None] | None]:
+        host, port = self._flags.bind_address, self._flags.rest_api_port
+        if not port:
+            return None, None
+        timeout_ms, cors = self._flags.rest_api_timeout_in_ms, self._flags.rest_api_enable_cors_support
+        config = uvicorn.Config(
+            RestLayer(self._service, self._workers, timeout_ms, cors, self._metrics_path).app,
+            interface="asgi3",
+            ws="none",
+            proxy_headers=False,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=int(DRAIN_S),
+        )
+        try:
+            listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+            # Connections inherit it: head and body of a response are sent at once, not 40 ms apart.
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as e:
+            raise OSError(f"cannot listen on {host}:{port}: {e.strerror}") from None
+        server = _RestServer(config)
+        task = asyncio.create_task(server.serve([listening]))
+        while not server.started:
+            await asyncio.sleep(0.01)
+        log.info("REST on %s:%d", host, port)
+        return server, task
+
+    async def _follow_config_file(self) -> None:
+        """Reload the config file at each poll. Errors are logged, and the old config keeps serving."""
+        interval_s, applied, logged = self._flags.model_config_file_poll_wait_seconds, "", ""
+        while self._flags.model_config_file and interval_s > 0:
+            await asyncio.sleep(interval_s)
+            try:
+                text = Path(self._flags.model_config_file).read_text()
+                if text != applied:
+                    await asyncio.to_thread(self._manager.reload, versions.parse_config(text))
+                    applied, logged = text, ""
+            except (ServingError, OSError, UnicodeDecodeError) as e:  # retried: a label's version may still be loading
+                if str(e) != logged:
+                    log.warning("model config file not applied: %s", e)
+                logged = str(e)
+
+    async def _lame_duck(self) -> None:
+        """Keep serving for a moment: when gRPC stops, it refuses requests that have arrived but are not read yet."""
+        if self._health is not None:
+            await self._health.enter_graceful_shutdown()  # NOT_SERVING: load balancers stop sending
+        end = time.monotonic() + LAME_DUCK_S
+        quiet_since = time.monotonic()
+        while time.monotonic() < end and time.monotonic() - quiet_since < QUIET_S:
+            await asyncio.sleep(0.01)
+            if self._workers.busy():
+                quiet_since = time.monotonic()
+
+
+class _RestServer(uvicorn.Server):
+    """Leaves signals to the process: uvicorn installs no handlers of its own."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._serve(sockets)
+
+
+def _session_config(flags: Flags) -> bytes:
+    """Return a serialized ConfigProto. By default each request runs in one thread: requests run in parallel instead."""
+    both = flags.tensorflow_session_parallelism
+    config = pb.ConfigProto(
+        intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism or both or 1,
+        inter_op_parallelism_threads=flags.tensorflow_inter_op_parallelism or both or -1,  # -1: the calling thread
+    )
+    return bytes(config.SerializeToString())
+
+
+def _model_configs(flags: Flags) -> list[pb.ModelConfig]:
+    """Models to serve, from the config file or the flags. Raises ServingError, OSError, FlagError."""
+    if flags.model_config_file:
+        return versions.parse_config(Path(flags.model_config_file).read_text())
+    if not flags.model_base_path:
+        raise FlagError("Both server_options.model_base_path and server_options.model_config_file are empty!")
+    return [pb.ModelConfig(name=flags.model_name, base_path=flags.model_base_path, model_platform=versions.PLATFORM)]
+
+
+def _metrics_path(config_file: str) -> str | None:
+    """Path of `prometheus_config {enable: true path: "..."}`; None if monitoring is off. Raises FlagError, OSError."""
+    if not config_file:
+        return None
+    config = pb.MonitoringConfig()
+    try:
+        text_format.Parse(Path(config_file).read_text(), config)
+    except text_format.ParseError as e:
+        raise FlagError(f"--monitoring_config_file={config_file}: {e}") from None
+    prometheus = config.prometheus_config
+    return (prometheus.path or "/monitoring/prometheus/metrics") if prometheus.enable else None
