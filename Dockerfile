@@ -1,12 +1,12 @@
-# The image of the pipeline's tasks on Kubeflow Pipelines:  make image IMAGE=registry.example/mnist-tfx:1.4.2
+# The image for the pipeline's tasks on Kubeflow Pipelines:  make image IMAGE=registry.example/mnist-tfx:1.4.2
 # Building needs a package registry; running needs no network at all.
 
-# Python 3.11 on Debian 12: the pair that the lock and compat/ are tested on.
+# Python 3.11 on Debian 12: requirements.lock and compat/ are tested with this pair.
 FROM python:3.11-slim-bookworm AS build
-# Two dependencies of TFX come as source.
+# Two dependencies of TFX are available only as source.
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
-# What the environment is made from comes first, so that an edit of the code does not install everything anew.
+# The inputs of the environment come first, so that a change of the code does not reinstall all packages.
 COPY requirements.lock pyproject.toml README.md ./
 COPY compat ./compat
 COPY tools ./tools
@@ -18,17 +18,17 @@ COPY components ./components
 COPY pipeline ./pipeline
 COPY serving ./serving
 COPY configs ./configs
-# The file system is read-only to the task's user, so bytecode is written here or never.
+# The task's user cannot write to the file system, so compile to bytecode now.
 RUN .venv/bin/python -m compileall -q components pipeline serving
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /app /app
 WORKDIR /app
-# HOME: libraries look for a folder of their own there, and the user has none.
-# _KFP_RUNTIME: importing KFP's protobufs does not import its compiler.
+# HOME: libraries create folders there, and the user has no home.
+# _KFP_RUNTIME: keeps `import kfp` from importing KFP's compiler.
 ENV PATH=/app/.venv/bin:$PATH HOME=/tmp PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 TF_CPP_MIN_LOG_LEVEL=2 \
     _KFP_RUNTIME=true
-# Numeric, so that Kubernetes can check runAsNonRoot. Group 0: volumes of OpenShift and of KFP are writable to it.
+# Numeric, so that Kubernetes can check runAsNonRoot. Group 0 can write to the volumes of OpenShift and KFP.
 USER 10001:0
-# KFP names the command of each task; this is for people who run the image by hand.
+# KFP sets the command of each task; this one is for people who run the image by hand.
 CMD ["python", "-m", "pipeline", "--help"]

@@ -24,7 +24,7 @@ CONTAINER: Final = "mnist-tfx-serving"
 ENGINES: Final = ("docker", "podman")
 ENGINE_TIMEOUT_S: Final = 10
 BINARY: Final = "tensorflow_model_server"
-DEPLOY: Final = Path(__file__).resolve().parents[1] / "deploy"
+DEPLOY_CONFIG: Final = Path(__file__).resolve().parents[1] / "deploy" / "config"
 MODELS_IN_CONTAINER: Final = "/models"
 CONFIG_IN_CONTAINER: Final = "/config"
 
@@ -95,7 +95,7 @@ def command(choice: Choice, setup: Setup) -> list[str]:
     """The command that runs the server in the foreground."""
     if choice.name == "container":
         return container_command(choice.program, setup)
-    flags = server_flags(setup.config_file, DEPLOY, setup.grpc_port, setup.rest_port)
+    flags = server_flags(setup.config_file, DEPLOY_CONFIG, setup.grpc_port, setup.rest_port)
     if choice.name == "binary":
         return [choice.program, *flags]
     # TensorFlow Serving would load whatever appears under a number: half a copy, a model that nobody blessed.
@@ -127,7 +127,7 @@ def container_command(engine: str, setup: Setup) -> list[str]:
         *(engine, "run", "--rm", "--name", CONTAINER, "--entrypoint", BINARY),
         *("--publish", f"127.0.0.1:{setup.grpc_port}:8500", "--publish", f"127.0.0.1:{setup.rest_port}:8501"),
         *("--volume", f"{setup.models}:{MODELS_IN_CONTAINER}:ro"),
-        *("--volume", f"{setup.folder}:{CONFIG_IN_CONTAINER}:ro", "--volume", f"{DEPLOY}:/deploy:ro"),
+        *("--volume", f"{setup.folder}:{CONFIG_IN_CONTAINER}:ro", "--volume", f"{DEPLOY_CONFIG}:/deploy:ro"),
         IMAGE,
         *flags,
     ]
