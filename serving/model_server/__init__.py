@@ -1,1 +1,1 @@
-"""A stand-in for tensorflow_model_server where no container engine answers."""
+"""A stand-in for tensorflow_model_server for machines without a container engine."""

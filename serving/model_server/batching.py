@@ -1,9 +1,9 @@
-"""--enable_batching: requests that wait at the same time run as one.
+"""--enable_batching: requests that wait at the same time share a run of the session.
 
-TensorFlow Serving's batching has queues and threads of its own, may wait for company, and pads. Here requests join the
-batch that waits for a worker, and what cannot share a run, or spoils it, runs alone: a request's answer or error is its
-own. The event loop does what comes before and after the run, because a second thread would only compete with it for the
-interpreter (docs/decisions/0018); large requests are left to the workers.
+TensorFlow Serving's batching has its own queues and threads and can wait for more requests and pad. Here a request
+joins the batch that waits for a worker. A request that cannot share a run runs alone, and so do all requests of a batch
+that fails: each request gets its own response or error. The event loop decodes requests and encodes responses, because
+a second thread would only compete with it for the interpreter (docs/decisions/0018); workers do so for large ones.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from serving.model_server.workers import Workers
 from serving.protocol import serving_pb2 as pb
 from serving.protocol.tensors import Array
 
-DEFAULT_MAX_BATCH_SIZE: Final = 1000  # TensorFlow Serving's
-LARGE_BYTES: Final = 2**18  # of a request or of answers: more takes too long to convert on the event loop
-SPACING_S: Final = 0.00025  # between two batches for each request that is about, ...
+DEFAULT_MAX_BATCH_SIZE: Final = 1000  # rows; TensorFlow Serving's default
+LARGE_BYTES: Final = 2**18  # a larger request or response takes too long to convert on the event loop
+SPACING_S: Final = 0.00025  # time between two batches, for each concurrent request, ...
 MAX_SPACING_S: Final = 0.004  # ... and at most (docs/decisions/0018)
 Response = TypeVar("Response")
 Place = tuple[int, int]
 
 
 class Run(NamedTuple):
-    """The run of the session that a request needs; arguments as those of Servable.run."""
+    """A run of the session that a request needs; fields are the arguments of Servable.run."""
 
     servable: Servable
     feeds: Sequence[tuple[Place, Array]]
@@ -44,33 +44,33 @@ class Run(NamedTuple):
     timeout_ms: int = 0
 
     def alone(self) -> list[Array]:
-        """Raises ServingError."""
+        """Run it, not sharing. Raises ServingError."""
         return self.servable.run(self.feeds, self.fetches, self.timeout_ms)
 
     def rows(self) -> int:
-        """Examples in it; 0 if it cannot share a run: a scalar input, inputs of different lengths, no example."""
+        """Return the rows of its inputs; 0 if it cannot share a run: a scalar, inputs of different lengths, no row."""
         lengths = {array.shape[0] if array.ndim else 0 for _, array in self.feeds}
         return lengths.pop() if len(lengths) == 1 else 0
 
     def kind(self) -> object:
-        """Equal for runs that may be one: same version, same tensors, same dtypes and shapes but for the rows."""
+        """Return a key, equal for runs that can be merged: same version, tensors, dtypes, shapes except the rows."""
         feeds = tuple((place, array.dtype, array.shape[1:]) for place, array in self.feeds)
         return id(self.servable), feeds, tuple(self.fetches)
 
 
 Steps = Generator[Run, list[Array], Response]
-"""A request in two halves: yields its run, is sent what that answered, returns the response."""
+"""A request in two steps: it yields its Run, is sent the fetched arrays, and returns the response."""
 
 
 def run_alone(steps: Steps[Response]) -> Response:
-    """One request by itself. Raises what its halves raise, and ServingError."""
+    """Execute one request, not sharing its run. Raises ServingError and what `steps` raises."""
     run = next(steps)
-    return _second_half(steps, _outcome(run))
+    return _finish(steps, _outcome(run))
 
 
 @dataclass
 class _Batch(Generic[Response]):
-    """Requests of one kind on their way to a worker."""
+    """Requests of one kind that wait for a worker."""
 
     requests: list[Steps[Response]] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
@@ -79,30 +79,26 @@ class _Batch(Generic[Response]):
 
 
 class Batcher:
-    """Runs requests together, for one event loop.
-
-    Args:
-        workers: who call the session, each batch in its turn.
-    """
+    """Merges requests into batches, for one event loop. `workers` run the batches."""
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
-        self._lock = threading.Lock()  # guards the batches: a worker closes one while the loop may be adding to it
+        self._lock = threading.Lock()  # guards _open: a worker closes a batch while the loop may add to it
         self._open: dict[object, _Batch[Any]] = {}
-        self._leading: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
-        self._inside = 0  # requests that have come in and are not answered
-        self._about = 0.0  # how many there were of late
-        self._left = 0.0  # when a batch last left, in the loop's time
+        self._leading: set[asyncio.Task[None]] = set()  # the loop holds only weak references to tasks
+        self._inside = 0  # requests without a response yet
+        self._recent = 0.0  # recent maximum of _inside, decaying
+        self._left_at = 0.0  # when the last batch was submitted, in the loop's time
 
     async def run(self, steps: Steps[Response]) -> Response:
-        """One request's response. Raises what its halves raise, and ServingError."""
+        """Return one request's response. Raises ServingError and what `steps` raises."""
         run = next(steps)
         rows, limit = run.rows(), run.servable.max_batch_size
         kind = run.kind() if 0 < rows < limit else object()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Response] = loop.create_future()
         self._inside += 1
-        self._about = max(self._about, self._inside)
+        self._recent = max(self._recent, self._inside)
         with self._lock:
             batch = self._open.get(kind)
             if batch is None or batch.rows + rows > limit:
@@ -117,21 +113,21 @@ class Batcher:
         return await future
 
     async def _lead(self, kind: object, batch: _Batch[Any]) -> None:
-        """See a batch through. A request whose client has gone keeps its version loaded until the run is over."""
+        """Submit a batch and deliver its responses. A cancelled request keeps its version loaded until the run ends."""
         loop = asyncio.get_running_loop()
-        if self._about > 1:  # each request costs more on its own than it loses by waiting for those about to come
-            await asyncio.sleep(self._left + min(self._about * SPACING_S, MAX_SPACING_S) - loop.time())
-        self._left = loop.time()
-        self._about = max(self._inside, self._about * 0.9)
-        answers: Sequence[list[Array] | BaseException]
+        if self._recent > 1:  # a request that runs alone costs more than waiting for the next few requests
+            await asyncio.sleep(self._left_at + min(self._recent * SPACING_S, MAX_SPACING_S) - loop.time())
+        self._left_at = loop.time()
+        self._recent = max(self._inside, self._recent * 0.9)
+        results: Sequence[list[Array] | BaseException]
         try:
-            answers = await self._workers.run(partial(self._execute, kind, batch))
-        except BaseException as e:  # nobody may wait for ever
-            answers = [e] * len(batch.requests)
+            results = await self._workers.run(partial(self._execute, kind, batch))
+        except BaseException as e:  # no request may wait forever
+            results = [e] * len(batch.requests)
         self._inside -= len(batch.requests)
-        second_halves = partial(_second_halves, batch.requests, answers)
-        large = sum(array.nbytes for answer in answers if not isinstance(answer, BaseException) for array in answer)
-        outcomes = await self._workers.run(second_halves) if large > LARGE_BYTES else second_halves()
+        finish = partial(_finish_all, batch.requests, results)
+        sizes = [array.nbytes for arrays in results if not isinstance(arrays, BaseException) for array in arrays]
+        outcomes = await self._workers.run(finish) if sum(sizes) > LARGE_BYTES else finish()
         for future, outcome in zip(batch.waiting, outcomes, strict=True):
             if future.done():
                 continue
@@ -141,14 +137,14 @@ class Batcher:
                 future.set_result(outcome)
 
     def _execute(self, kind: object, batch: _Batch[Any]) -> Sequence[list[Array] | BaseException]:
-        with self._lock:  # from here on nobody joins
+        with self._lock:  # closes the batch: no further request joins
             if self._open.get(kind) is batch:
                 del self._open[kind]
         return together(batch.runs)
 
 
 def together(runs: Sequence[Run]) -> Sequence[list[Array] | BaseException]:
-    """What each of several runs of one kind answers or raises."""
+    """Execute runs of one kind as one; returns, for each run, its arrays or what it raises."""
     first = runs[0]
     if len(runs) == 1:
         return [_outcome(first)]
@@ -156,23 +152,23 @@ def together(runs: Sequence[Run]) -> Sequence[list[Array] | BaseException]:
     timeouts_ms = [run.timeout_ms for run in runs]
     ends = list(itertools.accumulate(run.rows() for run in runs))
     try:
-        answers = first.servable.run(feeds, first.fetches, max(timeouts_ms) if all(timeouts_ms) else 0)
+        arrays = first.servable.run(feeds, first.fetches, max(timeouts_ms) if all(timeouts_ms) else 0)
     except ServingError:
         return [_outcome(run) for run in runs]
-    if any(not array.ndim or len(array) != ends[-1] for array in answers):  # not a row for each row
+    if any(not array.ndim or len(array) != ends[-1] for array in arrays):  # outputs do not have one row per input row
         return [_outcome(run) for run in runs]
-    return [[array[start:stop] for array in answers] for start, stop in itertools.pairwise([0, *ends])]
+    return [[array[start:stop] for array in arrays] for start, stop in itertools.pairwise([0, *ends])]
 
 
 def _outcome(run: Run) -> list[Array] | BaseException:
     try:
         return run.alone()
-    except BaseException as e:  # the caller's to handle, in its own task
+    except BaseException as e:  # raised again in the request's own task
         return e
 
 
 def max_batch_size(enabled: bool, parameters_file: str) -> int:
-    """Rows of a batch at most, from the flags; 0 is no batching. Raises FlagError, OSError."""
+    """Return the maximum rows of a batch, from the flags; 0 without batching. Raises FlagError, OSError."""
     if not enabled:
         return 0
     parameters = pb.BatchingParameters()
@@ -187,26 +183,27 @@ def max_batch_size(enabled: bool, parameters_file: str) -> int:
     return size
 
 
-def _second_half(steps: Steps[Response], answer: list[Array] | BaseException) -> Response:
+def _finish(steps: Steps[Response], result: list[Array] | BaseException) -> Response:
+    """Give a request the result of its run; returns its response."""
     try:
-        if isinstance(answer, BaseException):
-            steps.throw(answer)
+        if isinstance(result, BaseException):
+            steps.throw(result)
         else:
-            steps.send(answer)
+            steps.send(result)
     except StopIteration as stop:
         response: Response = stop.value
         return response
     raise AssertionError("a request has one run")
 
 
-def _second_halves(
-    requests: Sequence[Steps[Response]], answers: Sequence[list[Array] | BaseException]
+def _finish_all(
+    requests: Sequence[Steps[Response]], results: Sequence[list[Array] | BaseException]
 ) -> Sequence[Response | BaseException]:
-    """Each request's response, or what it raises."""
+    """Return each request's response, or what it raises."""
     outcomes: list[Response | BaseException] = []
-    for steps, answer in zip(requests, answers, strict=True):
+    for steps, result in zip(requests, results, strict=True):
         try:
-            outcomes.append(_second_half(steps, answer))
+            outcomes.append(_finish(steps, result))
         except BaseException as e:
             outcomes.append(e)
     return outcomes

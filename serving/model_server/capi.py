@@ -1,7 +1,7 @@
 """TensorFlow's public C API through ctypes: load a SavedModel, run it. No `import tensorflow`.
 
-These are the loader and the session that TensorFlow Serving itself links, so error codes, error texts and what a
-half-written SavedModel does are production's. The library comes from the installed TensorFlow wheel.
+TensorFlow Serving links the same loader and session, so error codes, error texts and the handling of half-written
+SavedModels equal production's. The library comes from the installed TensorFlow wheel.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _STRING_BYTES: Final = 24  # sizeof(TF_TString), tf_tstring.h
 
 
 class TensorFlowError(Exception):
-    """A status that TensorFlow answered. `code` is a canonical status code, as in gRPC."""
+    """A status that TensorFlow returned. `code` is a canonical status code, as in gRPC."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -93,7 +93,7 @@ _SIGNATURES: Final[dict[str, tuple[Any, list[Any]]]] = {
 
 @cache
 def library() -> Any:
-    """TensorFlow's shared library with its functions declared. Raises ImportError if the wheel is not installed."""
+    """Return TensorFlow's shared library, its functions declared. Raises ImportError without the TensorFlow wheel."""
     spec = importlib.util.find_spec("tensorflow")  # finds, does not import
     if spec is None or spec.origin is None:
         raise ImportError("the TensorFlow wheel is not installed: make setup")
@@ -101,15 +101,15 @@ def library() -> Any:
     found = sorted([*folder.glob("libtensorflow_cc.so.[0-9]"), *folder.glob("libtensorflow_cc.[0-9].dylib")])
     if not found:
         raise ImportError(f"{folder} holds no libtensorflow_cc: another build of TensorFlow?")
-    # oneDNN looks up a prepared primitive for each matrix product, which for small ones costs more than it saves
-    # (a third of this product's requests per second). Read when the library loads; set it to 1 for large models.
+    # oneDNN looks up a primitive for each matrix product. For small models this costs more than it saves (a third of
+    # this product's requests per second). The library reads it when it loads; set it to 1 for large models.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    # RTLD_LOCAL, always: the library exports a TLS implementation of its own, which would shadow Python's OpenSSL.
+    # RTLD_LOCAL: the library exports a TLS implementation that would otherwise shadow Python's OpenSSL.
     releasing = ctypes.CDLL(str(found[0]), mode=ctypes.RTLD_LOCAL)
     holding = ctypes.PyDLL(str(found[0]), mode=ctypes.RTLD_LOCAL)
     functions = {}
     for name, (result, arguments) in _SIGNATURES.items():
-        # A call that takes a microsecond keeps the GIL: giving it up and taking it back costs more, 20 times a request.
+        # A call of a microsecond keeps the GIL: releasing and acquiring it costs more, 20 times per request.
         function = getattr(releasing if name in _SLOW else holding, name)
         function.restype, function.argtypes = result, arguments
         functions[name] = function
@@ -117,7 +117,7 @@ def library() -> Any:
 
 
 class _Status:
-    """A TF_Status for one call; `check` raises what it holds."""
+    """A TF_Status for one call; `check` raises its error, if any."""
 
     def __init__(self) -> None:
         self.pointer = library().TF_NewStatus()
@@ -144,7 +144,7 @@ class Session:
         config: a serialized tensorflow.ConfigProto.
 
     Raises:
-        TensorFlowError: as TensorFlow's loader puts it.
+        TensorFlowError: the loader's code and text.
     """
 
     def __init__(self, folder: Path, tags: Sequence[str] = ("serve",), config: bytes = b"") -> None:
@@ -165,7 +165,7 @@ class Session:
             self._session = session
             content = ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length)
             self.meta_graph = pb.MetaGraphDef.FromString(content)
-            self.meta_graph.DiscardUnknownFields()  # the graph itself: TensorFlow has its own copy
+            self.meta_graph.DiscardUnknownFields()  # the graph: TensorFlow has its own copy
         except BaseException:
             tf.TF_DeleteGraph(self._graph)
             raise
@@ -174,7 +174,7 @@ class Session:
             tf.TF_DeleteBuffer(meta_graph)
 
     def endpoint(self, tensor_name: str) -> tuple[int, int]:
-        """(operation, index) of a tensor such as "x:0", to feed or fetch. Raises TensorFlowError if it is unknown."""
+        """Return (operation, index) of a tensor such as "x:0". Raises TensorFlowError if it is not in the graph."""
         name, _, index = tensor_name.partition(":")
         operation = library().TF_GraphOperationByName(self._graph, name.encode())
         if not operation:
@@ -187,17 +187,17 @@ class Session:
         fetches: Sequence[tuple[int, int]],
         timeout_ms: int = 0,
     ) -> list[Array]:
-        """Feed arrays, fetch arrays; strings as object arrays of bytes. The GIL is free during the run.
+        """Feed arrays, return the fetched ones; strings are object arrays of bytes. Releases the GIL during the run.
 
         Args:
-            timeout_ms: TensorFlow's own limit for the run; 0 is none.
+            timeout_ms: TensorFlow's limit for the run; 0 for none.
 
         Raises:
-            TensorFlowError: with the kernel's code and text.
+            TensorFlowError: the kernel's code and text.
         """
         tf = library()
         inputs, outputs = _outputs(tuple(endpoint for endpoint, _ in feeds)), _outputs(tuple(fetches))
-        given, answers = (c_void_p * len(feeds))(), (c_void_p * len(fetches))()
+        given, fetched = (c_void_p * len(feeds))(), (c_void_p * len(fetches))()
         options = None
         if timeout_ms:
             encoded = _run_options(timeout_ms)
@@ -207,11 +207,11 @@ class Session:
                 given[i] = _new_tensor(tf, array)
             with _Status() as status:
                 tf.TF_SessionRun(
-                    self._session, options, inputs, given, len(feeds), outputs, answers, len(fetches), None, 0, None,
+                    self._session, options, inputs, given, len(feeds), outputs, fetched, len(fetches), None, 0, None,
                     status.pointer,
                 )  # fmt: skip
                 status.check()
-            return [_to_array(tf, tensor) for tensor in answers if tensor is not None]
+            return [_to_array(tf, tensor) for tensor in fetched if tensor is not None]
         finally:
             if options is not None:
                 tf.TF_DeleteBuffer(options)
@@ -220,12 +220,12 @@ class Session:
                     if array.dtype.kind in "OSU":
                         _free_strings(tf, tensor, array.size)
                     tf.TF_DeleteTensor(tensor)
-            for tensor in answers:
+            for tensor in fetched:
                 if tensor:
                     tf.TF_DeleteTensor(tensor)
 
     def close(self) -> None:
-        """Free the model. No thread may be in `run`."""
+        """Free the model. No thread may be inside `run`."""
         if self._session is None:
             return
         tf, session, self._session = library(), self._session, None
@@ -237,7 +237,7 @@ class Session:
 
 @lru_cache(maxsize=256)
 def _outputs(endpoints: tuple[tuple[int, int], ...]) -> Any:
-    """The C array of these endpoints; TensorFlow only reads it, so requests may share it."""
+    """Return the C array of these endpoints. TensorFlow only reads it, so requests can share it."""
     return (_Output * len(endpoints))(*(_Output(*endpoint) for endpoint in endpoints))
 
 
@@ -264,7 +264,7 @@ def _new_tensor(tf: Any, array: Array) -> int:
 
 
 def _free_strings(tf: Any, tensor: int, count: int) -> None:
-    """Deleting a tensor that we allocated frees its slots, not what long strings in them point to."""
+    """TF_DeleteTensor frees the slots of a tensor that we allocated, but not the long strings that they point to."""
     place = tf.TF_TensorData(tensor)
     for i in range(count):
         tf.TF_StringDealloc(place + i * _STRING_BYTES)
@@ -281,5 +281,5 @@ def _to_array(tf: Any, tensor: int) -> Array:
             values[i] = ctypes.string_at(tf.TF_StringGetDataPointer(place), tf.TF_StringGetSize(place))
         return values.reshape(shape)
     size_bytes = tf.TF_TensorByteSize(tensor)
-    content = ctypes.string_at(data, size_bytes) if size_bytes else b""  # a copy: the tensor is about to go
+    content = ctypes.string_at(data, size_bytes) if size_bytes else b""  # a copy: the tensor is deleted next
     return np.frombuffer(content, numpy_dtype(data_type)).reshape(shape)

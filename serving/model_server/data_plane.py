@@ -1,7 +1,6 @@
-"""What the RPCs mean, once: the gRPC and REST layers and warm-up all call these functions.
+"""The RPCs on a loaded version; the gRPC layer, the REST layer and warm-up all call these functions.
 
-Each takes a loaded version and a request, and answers a response or raises ServingError with TensorFlow Serving's
-code and text.
+Each returns a response or raises ServingError with TensorFlow Serving's code and text.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ METADATA_TYPE_URL: Final = "type.googleapis.com/tensorflow.serving.SignatureDefM
 
 
 def predict(servable: Servable, request: pb.PredictRequest, timeout_ms: int = 0) -> pb.PredictResponse:
-    """Predict, on its own."""
+    """Predict without batching."""
     return run_alone(predict_steps(servable, request, timeout_ms))
 
 
 def predict_steps(
     servable: Servable, request: pb.PredictRequest, timeout_ms: int = 0, as_content: bool = False
 ) -> Steps[pb.PredictResponse]:
-    """Predict in two halves. Values come in typed fields, or, if so wanted, as tensor_content."""
+    """Predict in two steps (see Steps). Values are in typed fields or, with `as_content`, in tensor_content."""
     signature = servable.signature(request.model_spec.signature_name)
     if signature is None:
         raise no_such_signature(request.model_spec.signature_name)
@@ -53,9 +52,9 @@ def classify(servable: Servable, request: pb.ClassificationRequest, timeout_ms: 
     signature = _inference_signature(servable, request.model_spec)
     place, outputs = _classify_plan(signature)
     examples = serialized_examples(request.input)
-    answers = servable.run([(place, examples)], [endpoint.place for endpoint in outputs.values()], timeout_ms)
+    arrays = servable.run([(place, examples)], [endpoint.place for endpoint in outputs.values()], timeout_ms)
     response = pb.ClassificationResponse()
-    _put_classes(response.result, dict(zip(outputs, answers, strict=True)), len(examples))
+    _put_classes(response.result, dict(zip(outputs, arrays, strict=True)), len(examples))
     fill_spec(response.model_spec, servable, signature.name)
     return response
 
@@ -74,7 +73,7 @@ def regress(servable: Servable, request: pb.RegressionRequest, timeout_ms: int =
 def multi_inference(
     servable: Servable, request: pb.MultiInferenceRequest, timeout_ms: int = 0
 ) -> pb.MultiInferenceResponse:
-    """Several signatures over the same examples in one run of the session."""
+    """Run several signatures on the same examples in one run of the session."""
     plans: list[tuple[str, Signature, dict[str, Endpoint]]] = []
     place = None
     for task in request.tasks:
@@ -98,10 +97,10 @@ def multi_inference(
         raise invalid("Inference request must contain at least one task.")
     examples = serialized_examples(request.input)
     fetches = [endpoint.place for _, _, outputs in plans for endpoint in outputs.values()]
-    answers = iter(servable.run([(place, examples)], fetches, timeout_ms))
+    fetched = iter(servable.run([(place, examples)], fetches, timeout_ms))
     response = pb.MultiInferenceResponse()
     for method, signature, outputs in plans:
-        arrays = {alias: next(answers) for alias in outputs}
+        arrays = {alias: next(fetched) for alias in outputs}
         result = response.results.add()
         fill_spec(result.model_spec, servable, signature.name)
         if method == CLASSIFY_METHOD:
@@ -132,13 +131,13 @@ def signature_map(servable: Servable) -> pb.SignatureDefMap:
 
 
 def fill_spec(spec: pb.ModelSpec, servable: Servable, signature_name: str) -> None:
-    """The model_spec of a response: the version that answered; a label is not echoed."""
+    """Fill the model_spec of a response with the version that ran; a label is not echoed."""
     spec.name, spec.signature_name = servable.name, signature_name
     spec.version.value = servable.version
 
 
 def serialized_examples(given: pb.Input) -> Array:
-    """The request's examples as an object array of bytes; a context is merged into each."""
+    """Return the request's examples as an object array of bytes; a context is merged into each."""
     kind = given.WhichOneof("kind")
     if kind == "example_list_with_context":
         listed: Sequence[pb.Example] = given.example_list_with_context.examples
@@ -161,7 +160,7 @@ def _inference_signature(servable: Servable, spec: pb.ModelSpec) -> Signature:
 
 
 def _classify_plan(signature: Signature) -> tuple[tuple[int, int], dict[str, Endpoint]]:
-    """Where the examples go in, and the `classes` and `scores` outputs that there are."""
+    """Return where the examples are fed, and those of the outputs `classes` and `scores` that exist."""
     place = _examples_place(signature, "classification")
     if len(signature.outputs) not in (1, 2):
         raise invalid(f"Expected one or two output Tensors, found {len(signature.outputs)}")

@@ -1,4 +1,4 @@
-"""Errors as clients see them: a canonical status code and TensorFlow Serving's text."""
+"""Errors as clients receive them: a canonical status code and TensorFlow Serving's text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Code(IntEnum):
 
 
 class ServingError(Exception):
-    """What a request is answered with when it cannot be served."""
+    """The error response of a request."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -45,5 +45,5 @@ def invalid(message: str) -> ServingError:
 
 
 def shortened(message: str) -> str:
-    """The message as it goes over gRPC."""
+    """Return the message as it is sent over gRPC."""
     return message if len(message) <= MAX_MESSAGE_CHARS else message[:MAX_MESSAGE_CHARS] + TRUNCATED

@@ -1,4 +1,4 @@
-"""tensorflow_model_server's flags: `--flag=value`, booleans also bare. Unknown ones are named and passed over."""
+"""tensorflow_model_server's flags: `--flag=value`, booleans also bare. Unknown ones are printed and ignored."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-# Accepted for the sake of scripts written for the real server; the real server is where they do something.
-LEFT_TO_THE_REAL_SERVER: Final = frozenset({
+# Accepted, without effect, for scripts written for the real server.
+ONLY_REAL_SERVER: Final = frozenset({
     "ssl_config_file", "use_alts_credentials",
     "enable_per_model_batching_parameters", "enable_profiler", "prefer_tflite_model", "num_load_threads",
     "num_unload_threads", "flush_filesystem_caches", "platform_config_file", "thread_pool_factory_config_file",
@@ -19,12 +19,12 @@ LEFT_TO_THE_REAL_SERVER: Final = frozenset({
 
 
 class FlagError(ValueError):
-    """A flag whose value cannot be read."""
+    """A flag with an invalid value."""
 
 
 @dataclass(frozen=True)
 class Flags:
-    """Defaults are tensorflow_model_server's. Times carry their unit in the name, as there."""
+    """Names and defaults are tensorflow_model_server's, except for the last two."""
 
     port: int = 8500
     grpc_socket_path: str = ""
@@ -51,27 +51,27 @@ class Flags:
     enable_batching: bool = False
     batching_parameters_file: str = ""
     version: bool = False
-    # Ours: the real server binds all interfaces; this stand-in stays on loopback unless told otherwise.
+    # The real server binds all interfaces; this stand-in binds loopback by default.
     bind_address: str = "127.0.0.1"
-    # Ours: load a version only if its manifest vouches for it.
+    # Load a version only if its manifest verifies.
     proven_only: bool = False
 
 
 def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
-    """Flags, and one line for each argument that has no effect.
+    """Return the flags, and one line for each argument that has no effect.
 
     Raises:
-        FlagError: a value of the wrong type, or settings that exclude each other.
+        FlagError: a value of the wrong type, or flags that exclude each other.
     """
     types = {field.name: field.type for field in fields(Flags)}
     values: dict[str, Any] = {}
     notes = []
     for argument in arguments:
         name, equals, raw = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--") or (name not in types and name not in LEFT_TO_THE_REAL_SERVER):
+        if not argument.startswith("--") or (name not in types and name not in ONLY_REAL_SERVER):
             notes += [f"unknown argument: {argument}", usage()]
-        elif name in LEFT_TO_THE_REAL_SERVER:
-            notes.append(f"--{name} has no effect here: it is left to tensorflow_model_server")
+        elif name in ONLY_REAL_SERVER:
+            notes.append(f"--{name} has no effect here: only tensorflow_model_server supports it")
         else:
             values[name] = _value(name, str(types[name]), raw if equals else None)
     flags = Flags(**values)

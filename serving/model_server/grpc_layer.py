@@ -1,4 +1,4 @@
-"""gRPC: PredictionService, ModelService and, if asked for, grpc.health.v1.Health, on grpc.aio."""
+"""gRPC: PredictionService and ModelService on grpc.aio."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from serving.protocol import serving_pb2 as pb
 log = logging.getLogger(__name__)
 ENTRYPOINT: Final = "GRPC"
 STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
-# TensorFlow Serving takes messages up to 2 GB; a grpc.aio server's own default is 4 MB.
+# TensorFlow Serving accepts messages up to 2 GB; the default of a grpc.aio server is 4 MB.
 SIZE_OPTIONS: Final = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
 Call = Callable[[Any, int], Message]
@@ -27,7 +27,7 @@ Call = Callable[[Any, int], Message]
 
 
 class GrpcLayer:
-    """Answers RPCs by calling the service in worker threads, so that a slow model never stops the event loop.
+    """Handles RPCs by calling the service in worker threads, so that a slow model never blocks the event loop.
 
     Args:
         batching: let Predict requests that wait at the same time share a run of the session.
@@ -71,11 +71,11 @@ class GrpcLayer:
                 code, message = e.code, e.message
             except DecodeError as e:
                 code, message = Code.INTERNAL, str(e)
-            except Exception as e:  # a bug of ours must not take the connection down
+            except Exception as e:  # a bug must not close the connection
                 log.exception("unexpected failure")
                 code, message = Code.INTERNAL, f"{type(e).__name__}: {e}"
             await context.abort(STATUS_CODES[code], shortened(message))
-            raise AssertionError("abort returns never")
+            raise AssertionError("abort never returns")
 
         return handle
 
@@ -85,7 +85,7 @@ def _serialize(message: Message) -> bytes:
 
 
 def channel_options(text: str) -> list[tuple[str, int | str]]:
-    """--grpc_channel_arguments: `k=v,k=v`, whole numbers as int."""
+    """Parse --grpc_channel_arguments: `k=v,k=v`; whole numbers become int."""
     options: list[tuple[str, int | str]] = []
     for item in filter(None, text.split(",")):
         key, _, value = item.partition("=")

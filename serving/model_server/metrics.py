@@ -1,4 +1,4 @@
-"""Counters under TensorFlow Serving's names, as Prometheus text."""
+"""TensorFlow Serving's counters, as Prometheus text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LATENCY_LABELS: Final = ("model_name", "API", "entrypoint")
 
 
 class Metrics:
-    """Thread-safe. TensorFlow's names begin with a colon, which client libraries refuse, hence the text by hand."""
+    """Thread-safe. Prometheus' client library refuses TensorFlow's names, which begin with a colon."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -24,16 +24,16 @@ class Metrics:
         self._latencies: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0.0] * (len(BUCKETS_US) + 2))
 
     def request(self, model: str, api: str, entrypoint: str, code: str, latency_us: float) -> None:
-        """One finished request of any layer; latency is kept for the successful ones, as TensorFlow Serving does."""
+        """Count a finished request. Latency is recorded for successful ones only, as in TensorFlow Serving."""
         with self._lock:
             self._counts[model, code] += 1
             if code == "OK":
-                series = self._latencies[model, api, entrypoint]  # per bucket, then overflow, sum
+                series = self._latencies[model, api, entrypoint]  # one count per bucket, then overflow, then sum
                 series[bisect_left(BUCKETS_US, latency_us)] += 1
                 series[-1] += latency_us
 
     def text(self) -> str:
-        """Everything in Prometheus' text format: `# TYPE` lines only, no HELP, as TensorFlow Serving prints it."""
+        """Return everything in Prometheus' text format: `# TYPE` lines, no HELP, as TensorFlow Serving prints it."""
         with self._lock:
             counts = dict(self._counts)
             latencies = {key: list(series) for key, series in self._latencies.items()}

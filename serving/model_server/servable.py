@@ -1,4 +1,4 @@
-"""One loaded version of a model: its signatures, and running them on arrays."""
+"""One loaded version of a model: its signatures, and how to run them on arrays."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Signature:
-    """A SignatureDef with its tensors found in the graph."""
+    """A SignatureDef whose tensors were found in the graph."""
 
     name: str
     inputs: Mapping[str, Endpoint]
@@ -42,7 +42,7 @@ class Servable:
         name, version: of the model.
         folder: of the version.
         tags, config: as for capi.Session.
-        max_batch_size: rows of an input at most; 0 for any number (without --enable_batching).
+        max_batch_size: maximum rows of an input; 0 for no limit (without --enable_batching).
 
     Raises:
         TensorFlowError: the SavedModel does not load.
@@ -66,7 +66,7 @@ class Servable:
         self._retired = False
 
     def signature(self, name: str) -> Signature | None:
-        """The signature of that name ("" is the default one); None if the model has no such."""
+        """Return the signature of that name ("" for the default one); None if the model does not have it."""
         name = name or DEFAULT_SIGNATURE
         if name not in self._signatures and name in self.signature_defs:
             self._signatures[name] = self._resolve(name, self.signature_defs[name])
@@ -75,14 +75,14 @@ class Servable:
     def predict(
         self, signature: Signature, inputs: Mapping[str, Array], output_filter: Sequence[str], timeout_ms: int = 0
     ) -> dict[str, Array]:
-        """Run one signature. Raises ServingError with TensorFlow Serving's codes and texts."""
+        """Run one signature; returns output alias -> array. Raises ServingError."""
         names, feeds, fetches = self.plan(signature, inputs, output_filter)
         return dict(zip(names, self.run(feeds, fetches, timeout_ms), strict=True))
 
     def plan(
         self, signature: Signature, inputs: Mapping[str, Array], output_filter: Sequence[str]
     ) -> tuple[list[str], list[tuple[tuple[int, int], Array]], list[tuple[int, int]]]:
-        """Names of the outputs that `run` answers with these feeds and fetches. Raises ServingError."""
+        """Return (output aliases, feeds, fetches) for `run`. Raises ServingError."""
         feeds = [(endpoint.place, array) for endpoint, array in _matched(signature, inputs)]
         names = _chosen(signature, output_filter)
         return names, feeds, [signature.outputs[name].place for name in names]
@@ -90,6 +90,7 @@ class Servable:
     def run(
         self, feeds: Sequence[tuple[tuple[int, int], Array]], fetches: Sequence[tuple[int, int]], timeout_ms: int = 0
     ) -> list[Array]:
+        """Run the session; returns the arrays of `fetches`. Raises ServingError."""
         if self.max_batch_size:
             rows = max((len(array) for _, array in feeds if array.ndim), default=0)
             if rows > self.max_batch_size:
@@ -100,7 +101,7 @@ class Servable:
             raise ServingError(e.code, e.message) from None
 
     def acquire(self) -> bool:
-        """Take part in a request; False if the version is being unloaded. Pair with `release`."""
+        """Hold the version for a request, until `release`; False if the version is being unloaded."""
         with self._idle:
             if self._retired:
                 return False
@@ -114,7 +115,7 @@ class Servable:
                 self._idle.notify_all()
 
     def unload(self, timeout_s: float | None = None) -> bool:
-        """Wait until the last request in flight has been answered, then free the model; False on time-out."""
+        """Wait for the requests in flight, then free the model; False on timeout."""
         with self._idle:
             self._retired = True
             if not self._idle.wait_for(lambda: self._in_flight == 0, timeout_s):
@@ -137,7 +138,7 @@ class Servable:
 
 
 def _matched(signature: Signature, given: Mapping[str, Array]) -> list[tuple[Endpoint, Array]]:
-    """Inputs paired with their places; what is missing comes from the signature's defaults, if it has any."""
+    """Pair the inputs with their endpoints; the signature's defaults replace missing ones."""
     wanted = signature.inputs
     if given.keys() == wanted.keys():
         return [(endpoint, given[alias]) for alias, endpoint in wanted.items()]
@@ -160,7 +161,7 @@ def _matched(signature: Signature, given: Mapping[str, Array]) -> list[tuple[End
 
 
 def _chosen(signature: Signature, output_filter: Sequence[str]) -> list[str]:
-    """Output names as asked for, or all."""
+    """Return the output names of the filter, or all. Raises ServingError."""
     if not output_filter:
         return list(signature.outputs)
     seen = set()
@@ -177,5 +178,5 @@ def _chosen(signature: Signature, output_filter: Sequence[str]) -> list[str]:
 
 
 def no_such_signature(name: str) -> ServingError:
-    """Predict's answer to an unknown signature (Classify and REST word it differently)."""
+    """Predict's error for an unknown signature (Classify and REST have other texts)."""
     return ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')

@@ -1,4 +1,4 @@
-"""The RPCs on top of the manager: find the version, run it, count the request. Shared by gRPC and REST."""
+"""The RPCs on the manager, for gRPC and REST: find the version, run it, count the request."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class _WithSpec(Protocol):
 
 
 class Service:
-    """Every method raises ServingError and may be called from any thread."""
+    """Thread-safe. Every method raises ServingError."""
 
-    def __init__(self, manager: Manager, metrics: Metrics, answer_as_content: bool = False) -> None:
+    def __init__(self, manager: Manager, metrics: Metrics, as_content: bool = False) -> None:
         self.manager, self.metrics = manager, metrics
-        self._as_content = answer_as_content
+        self._as_content = as_content
 
     def predict(self, request: pb.PredictRequest, timeout_ms: int, entrypoint: str) -> pb.PredictResponse:
         return run_alone(self.predict_steps(request, timeout_ms, entrypoint))
 
     def predict_steps(self, request: pb.PredictRequest, timeout_ms: int, entrypoint: str) -> Steps[pb.PredictResponse]:
-        """`predict` in two halves, so that requests can share a run of the session."""
+        """Predict in two steps, so that requests can share a run of the session."""
         with self._counted("Predict", entrypoint, request) as servable:
             return (yield from data_plane.predict_steps(servable, request, timeout_ms, self._as_content))
 
@@ -77,7 +77,7 @@ class Service:
 
     @contextmanager
     def _counted(self, api: str, entrypoint: str, request: _WithSpec) -> Iterator[Servable]:
-        """The version that a request names; how the block ends, and after how long, goes into the metrics."""
+        """Hold the version that a request names; record status and latency of the block in the metrics."""
         started, code = time.perf_counter(), Code.UNKNOWN
         try:
             _require_spec(request)

@@ -1,4 +1,4 @@
-"""Which versions a model should have: the model config, and the folders that are there."""
+"""Which versions a model should serve: the model config, and the folders in its base path."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_INT64: Final = 2**63 - 1
 
 
 def parse_config(text: str) -> list[pb.ModelConfig]:
-    """Models of a ModelServerConfig in text format. Raises ServingError (INVALID_ARGUMENT)."""
+    """Return the models of a ModelServerConfig in text format. Raises ServingError."""
     config = pb.ModelServerConfig()
     try:
         text_format.Parse(text, config)
@@ -28,7 +28,7 @@ def parse_config(text: str) -> list[pb.ModelConfig]:
 
 
 def check(configs: Sequence[pb.ModelConfig]) -> None:
-    """Raise ServingError for a list of models that cannot be right."""
+    """Raise ServingError if a list of models is invalid."""
     seen = set()
     for config in configs:
         if config.name in seen:
@@ -47,7 +47,7 @@ def check(configs: Sequence[pb.ModelConfig]) -> None:
 
 
 def aspired(config: pb.ModelConfig) -> dict[int, Path]:
-    """Versions that the policy chooses among the folders of the base path. Raises OSError if it is not there."""
+    """Return the versions that the policy chooses in the base path. Raises OSError if the base path is missing."""
     found = {}
     for child in sorted(Path(config.base_path).iterdir()):
         if child.name.isascii() and child.name.isdecimal() and int(child.name) <= MAX_INT64:

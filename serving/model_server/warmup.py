@@ -1,4 +1,4 @@
-"""Warm-up: replay the requests that a version brings along, before it becomes available."""
+"""Warm-up: replay the requests stored in a version before it becomes available."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_RECORDS: Final = 1000
 
 
 def replay(servable: Servable) -> int:
-    """Run every record; returns how many. Raises ServingError if one fails or the file is no TFRecord file."""
+    """Run every record; returns their number. Raises ServingError if one fails or the file is not a TFRecord file."""
     path = servable.folder / FILE
     if not path.is_file():
         return 0
@@ -50,7 +50,7 @@ def _run(servable: Servable, log: pb.PredictionLog) -> None:
 
 
 def records(content: bytes) -> Iterator[bytes]:
-    """Records of a TFRecord file: length uint64, masked CRC-32C of it, data, masked CRC-32C of the data."""
+    """Yield the records of a TFRecord file: uint64 length, its masked CRC-32C, data, masked CRC-32C of the data."""
     place = 0
     while place < len(content):
         if len(content) - place < 12:
@@ -69,6 +69,6 @@ def records(content: bytes) -> Iterator[bytes]:
 
 
 def _masked_crc(data: bytes) -> int:
-    """The mask is the TFRecord format's: rotate right by 15 and add a constant."""
+    """CRC-32C with the TFRecord format's mask: rotate right by 15 and add a constant."""
     crc = int(google_crc32c.value(data))
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

@@ -1,1 +1,1 @@
-"""TensorFlow Serving's messages and tensors on the wire, shared by client and server. No TensorFlow import."""
+"""Messages and tensors in TensorFlow Serving's wire format, for client and server. Imports no TensorFlow."""

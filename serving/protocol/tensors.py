@@ -51,7 +51,7 @@ def numpy_dtype(data_type: int) -> np.dtype[Any]:
 
 
 def data_type_of(array: Array) -> int:
-    """Return the DataType of an array; str, bytes and object arrays are DT_STRING. Raises TensorError if there is none."""
+    """Return the DataType of an array; DT_STRING for str, bytes and object. Raises TensorError if it has none."""
     if array.dtype.kind in "OSU":
         return _DT_STRING
     try:
