@@ -1,1 +1,1 @@
-"""Measurements behind the README's numbers: `make bench` runs them and writes the numbers there."""
+"""Measurements. `make bench` runs them and writes the numbers into README.md and docs/benchmarks.md."""

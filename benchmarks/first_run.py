@@ -1,42 +1,33 @@
-"""Run the default pipeline twice in an empty home and keep what it printed: `build/bench_first_run.json`.
+"""Run the default pipeline twice in an empty home and record its output: `build/bench_first_run.json`.
 
     python -m benchmarks.first_run      (under a minute on two cores)
 
-The four IDX files are put into the home first, so that no network is in the times.
+The MNIST files are copied into the home first, so that the times include no download.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from components.data.mnist import fetch_mnist
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-RESULT_FILE = REPOSITORY / "build" / "bench_first_run.json"
+from benchmarks import harness
+from components.common import ROOT
 
 
 def main() -> None:
-    files = fetch_mnist(REPOSITORY / "workspace" / "data" / "mnist", print)
-    with tempfile.TemporaryDirectory() as home:
-        data = Path(home, "data", "mnist")
-        data.mkdir(parents=True)
-        for file in files:
-            shutil.copy(file, data)
-        runs = []
+    harness.argument_parser(__doc__).parse_args()
+    runs = []
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        harness.copy_mnist(harness.mnist_files(), home)
         for _ in range(2):
-            command = [sys.executable, "-m", "pipeline", "run", "--home", home]
-            done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-            result = json.loads(max(Path(home, "logs").glob("*/run.json")).read_text())
+            done = subprocess.run(harness.pipeline_command(home), cwd=ROOT, capture_output=True, text=True, check=True)
+            result = json.loads(max(home.glob("logs/*/run.json")).read_text())
             runs.append({"printed": done.stdout, **result})
             print(done.stdout)
-    RESULT_FILE.parent.mkdir(exist_ok=True)
-    RESULT_FILE.write_text(json.dumps({"runs": runs}, indent=1))
-    print(f"written: {RESULT_FILE.relative_to(REPOSITORY)}")
+    harness.write_result("bench_first_run.json", {"runs": runs})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""SIGTERM under load, again and again: every request sent before it must be answered, and the server must exit 0.
+"""Send SIGTERM under load: each request sent before must be answered, and the server must exit with code 0.
 
     python -m benchmarks.serving.drain      (about a minute; needs a pushed model in workspace/)
 
@@ -7,65 +7,57 @@ Writes build/bench_serving_drain.json.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import time
-from pathlib import Path
+from subprocess import Popen
 from typing import Final
 
 import grpc
 
-from benchmarks.serving.load import PREDICT, REPOSITORY, encoded_request, process, server_flags, wait_for
-from serving.launch.server import free_port
+from benchmarks import harness
+from benchmarks.serving.clients import closed_loop, embedded_server, encoded_request, grpc_call
 
-RESULT_FILE: Final = REPOSITORY / "build" / "bench_serving_drain.json"
 CLIENTS: Final = 64
 LOAD_S: Final = 1.0
 
 
-async def drain_once(base: Path) -> dict[str, float]:
-    """Load a fresh server with closed-loop clients, send SIGTERM after LOAD_S, count what became of the requests."""
-    port, encoded = free_port(), encoded_request(batch=1)
+async def drain_once(server: Popen[bytes], port: int) -> dict[str, float]:
+    """Load a fresh server in a closed loop, send SIGTERM after LOAD_S, and count the answered and lost requests."""
+    encoded = encoded_request()
     answered = lost = 0
     terminated_s = float("inf")
-    flags = server_flags(port, base)
-    with process("-m", "serving.model_server", *flags) as server:
-        await asyncio.to_thread(wait_for, port)
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            call = channel.unary_unary(PREDICT)
 
-            async def client() -> None:
-                nonlocal answered, lost
-                while time.perf_counter() < terminated_s:
-                    sent_s = time.perf_counter()
-                    try:
-                        await call(encoded)
-                        answered += 1
-                    except grpc.aio.AioRpcError:
-                        lost += sent_s < terminated_s
+    async with grpc_call(port) as call:
 
-            clients = [asyncio.create_task(client()) for _ in range(CLIENTS)]
-            await asyncio.sleep(LOAD_S)
-            terminated_s = time.perf_counter()
-            server.terminate()
-            await asyncio.gather(*clients)
-            exit_code = await asyncio.to_thread(server.wait, 20)
-            exit_s = time.perf_counter() - terminated_s
+        async def send() -> None:
+            nonlocal answered, lost
+            sent_s = time.perf_counter()
+            try:
+                await call(encoded)
+                answered += 1
+            except grpc.aio.AioRpcError:
+                lost += sent_s < terminated_s
+
+        load = asyncio.create_task(closed_loop(send, CLIENTS, lambda: time.perf_counter() < terminated_s))
+        await asyncio.sleep(LOAD_S)
+        terminated_s = time.perf_counter()
+        server.terminate()
+        await load
+        exit_code = await asyncio.to_thread(server.wait, harness.STOP_TIMEOUT_S)
+        exit_s = time.perf_counter() - terminated_s
     return {"answered": answered, "lost": lost, "exit_code": exit_code, "exit_s": round(exit_s, 2)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--home", type=Path, default=REPOSITORY / "workspace")
+    parser = harness.argument_parser(__doc__, home=True)
     parser.add_argument("--rounds", type=int, default=20)
     options = parser.parse_args()
-    base = options.home.resolve() / "serving_model" / "mnist"
-    if not base.is_dir():
-        raise SystemExit(f"{base}: no pushed version; make pipeline pushes one")
+    base = harness.pushed_model(options.home).parent
     rounds = []
     for _ in range(options.rounds):
-        rounds.append(asyncio.run(drain_once(base)))
+        with embedded_server(base) as (server, port):
+            rounds.append(asyncio.run(drain_once(server, port)))
         print(rounds[-1], flush=True)
     result = {
         "rounds": options.rounds,
@@ -75,9 +67,8 @@ def main() -> None:
         "exit_codes": sorted({one["exit_code"] for one in rounds}),
         "slowest_exit_s": max(one["exit_s"] for one in rounds),
     }
-    RESULT_FILE.parent.mkdir(exist_ok=True)
-    RESULT_FILE.write_text(json.dumps(result, indent=1))
     print(json.dumps(result, indent=1))
+    harness.write_result("bench_serving_drain.json", result)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,16 @@
-"""Roll back under a steady load: every request must be answered; how long until the last one from the bad version?
+"""Roll back under a steady load: each request must be answered; how long until the last answer of the bad version?
 
     python -m benchmarks.serving.rollback      (about a minute; needs a pushed model in workspace/)
 
-The pushed model lies in a fresh home as versions 1, 2 and 3. Each round promotes one after the other and then runs
-`python -m serving rollback` as an operator does, while half of the requests ask by the label `stable` and half without
-a label. In turns it goes back to version 2, which is still loaded, and by name to version 1, which is not. Full effect
-is when the last request was sent that version 3 answered, counted from the start of the command's process. Latencies
-are beside those of the same load without a rollback, for what else the machine is doing.
-Writes build/bench_serving_rollback.json.
+A new home holds the pushed model as versions 1, 2 and 3. Each round promotes them in order and then runs
+`python -m serving rollback` as an operator does. Half of the requests name the label `stable`, the other half no label.
+Rounds alternate between a rollback to version 2, which is still loaded, and one to version 1, which is not. Times are
+from the start of the command's process until version 3 answered its last request. The latencies of the same load
+without a rollback show what else the machine was doing. Writes build/bench_serving_rollback.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import shutil
@@ -20,183 +18,128 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-import grpc
-import numpy as np
-
-from benchmarks.serving.load import PREDICT, REPOSITORY
+from benchmarks import harness
+from benchmarks.serving.clients import Sample, SteadyLoad, percentiles_ms
+from components.common import ROOT
 from components.versions import manifest
-from components.versions.release import pushed_versions, version_folder
+from components.versions.release import version_folder
 from serving.launch import server
 from serving.launch.backends import Setup
-from serving.protocol import serving_pb2 as pb
-from serving.protocol.tensors import to_proto
 from serving.release import decisions
 
-RESULT_FILE: Final = REPOSITORY / "build" / "bench_serving_rollback.json"
+VERSIONS: Final = (1, 2, 3)
 LABELS: Final = ("stable", "")
-BEFORE_S: Final = 1.0  # of load before the command, and after it has ended
+PAUSE_S: Final = 1.0  # of load before the command, and after it has ended
+KINDS: Final[dict[str, tuple[str, ...]]] = {"loaded": (), "not loaded": ("1",)}  # arguments of the rollback
 
 
-class Sample(NamedTuple):
-    """A request that was answered; times by time.perf_counter()."""
-
-    label: str
-    sent: float
-    latency_s: float
-    version: int
-
-
-class Load:
-    """Requests at a steady rate, whatever the answers; labels in turns."""
-
-    def __init__(self, port: int, rate: float) -> None:
-        self.samples: list[Sample] = []
-        self.failures: list[str] = []
-        self._port, self._rate, self._stop = port, rate, asyncio.Event()
-
-    async def run(self) -> None:
-        image = to_proto(np.zeros((1, 28, 28), np.uint8), content=True)
-        encoded = {}
-        for label in LABELS:
-            request = pb.PredictRequest(model_spec=pb.ModelSpec(name="mnist", version_label=label or None))
-            request.inputs["images"].CopyFrom(image)
-            encoded[label] = request.SerializeToString()
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{self._port}") as channel:
-            call = channel.unary_unary(PREDICT)
-
-            async def ask(label: str) -> None:
-                sent = time.perf_counter()
-                try:
-                    answer = pb.PredictResponse.FromString(await call(encoded[label], timeout=5))
-                except grpc.aio.AioRpcError as e:
-                    self.failures.append(f"{label or 'no label'}: {e.code().name}: {e.details()}")
-                    return
-                version = answer.model_spec.version.value
-                self.samples.append(Sample(label, sent, time.perf_counter() - sent, version))
-
-            started, count, asked = time.perf_counter(), 0, set()
-            while not self._stop.is_set():
-                while count < (time.perf_counter() - started) * self._rate:
-                    task = asyncio.create_task(ask(LABELS[count % len(LABELS)]))
-                    asked.add(task)
-                    task.add_done_callback(asked.discard)
-                    count += 1
-                await asyncio.sleep(0.002)
-            await asyncio.gather(*asked)
-
-    def stop(self) -> None:
-        self._stop.set()
-
-
-async def round_of(home: Path, rate: float, words: tuple[str, ...]) -> tuple[Load, dict[str, float]]:
-    """One rollback from version 3 under load; seconds until it had effect, by kind of request."""
-    running = server.find(home)
-    assert running is not None
-    load = Load(running.grpc_port, rate)
-    loading = asyncio.create_task(load.run())
-    await asyncio.sleep(BEFORE_S)
-    began = time.perf_counter()
-    command = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "serving", "rollback", *words, "--home", str(home), "--json"),
-        cwd=REPOSITORY,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    output, _ = await command.communicate()
-    ended = time.perf_counter()
-    assert command.returncode == 0
-    await asyncio.sleep(BEFORE_S)
-    load.stop()
-    await loading
-    last = {label: max(s.sent for s in load.samples if s.label == label and s.version == 3) for label in LABELS}
-    return load, {
-        "label_s": last["stable"] - began,
-        "no_label_s": last[""] - began,
-        "command_s": ended - began,
-        "steps_s": json.loads(output)["seconds"],
-    }
-
-
-async def undisturbed(home: Path, rate: float) -> Load:
-    """The same load for as long, and nothing else."""
-    running = server.find(home)
-    assert running is not None
-    load = Load(running.grpc_port, rate)
-    loading = asyncio.create_task(load.run())
-    await asyncio.sleep(3 * BEFORE_S)
-    load.stop()
-    await loading
-    return load
-
-
-def latencies(samples: list[Sample]) -> dict[str, float]:
-    p50, p99 = np.percentile([sample.latency_s for sample in samples], [50, 99]) * 1e3
-    return {"p50_ms": round(float(p50), 2), "p99_ms": round(float(p99), 2)}
+async def roll_back(home: Path, *arguments: str) -> tuple[float, float, float]:
+    """Run the command; time.perf_counter() at its start and at its end, and the seconds that it reports."""
+    await asyncio.sleep(PAUSE_S)
+    began_s = time.perf_counter()
+    command = [sys.executable, "-m", "serving", "rollback", *arguments, "--home", str(home), "--json"]
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise SystemExit(f"rollback: exit code {process.returncode}")
+    ended_s = time.perf_counter()
+    await asyncio.sleep(PAUSE_S)
+    return began_s, ended_s, json.loads(output)["seconds"]
 
 
 def push(model: Path, home: Path, version: int) -> None:
-    """The model under another number, with a manifest that fits."""
+    """Copy the model to a version of a home, with a manifest for this number."""
     target = version_folder(home, version)
     shutil.copytree(model, target)
     manifest.write(replace(manifest.read(target), version=version), target)
 
 
-def measure(model: Path, rounds: int, rate: float) -> dict[str, Any]:
+class Experiment:
+    """Rollbacks in one home that is being served.
+
+    Attributes:
+        samples, control: answered requests, with and without rollbacks.
+        failures: messages of requests that failed during a rollback.
+    """
+
+    def __init__(self, home: Path, requests_per_s: float) -> None:
+        self.samples: list[Sample] = []
+        self.control: list[Sample] = []
+        self.failures: list[str] = []
+        self._home, self._rate = home, requests_per_s
+
+    def round(self, *arguments: str) -> dict[str, float]:
+        """One rollback from version 3; seconds until it was effective, by kind of request."""
+        load, _ = self._load(asyncio.sleep(3 * PAUSE_S))
+        self.control += load.samples
+        for version in VERSIONS:
+            decisions.promote(self._home, version)
+        load, (began_s, ended_s, steps_s) = self._load(roll_back(self._home, *arguments))
+        self.samples += load.samples
+        self.failures += load.failures
+        last_s = {
+            label: max(s.sent_s for s in load.samples if s.label == label and s.version == VERSIONS[-1])
+            for label in LABELS
+        }
+        return {
+            "label_s": last_s["stable"] - began_s,
+            "no_label_s": last_s[""] - began_s,
+            "command_s": ended_s - began_s,
+            "steps_s": steps_s,
+        }
+
+    def _load(self, during: Awaitable[Any]) -> tuple[SteadyLoad, Any]:
+        running = server.find(self._home)
+        if running is None:
+            raise SystemExit("the server has ended")
+        load = SteadyLoad(running.grpc_port, self._rate, LABELS)
+        return load, asyncio.run(load.run(during))
+
+
+def measure(model: Path, rounds: int, requests_per_s: float) -> dict[str, Any]:
+    times: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        for version in (1, 2, 3):
+        for version in VERSIONS:
             push(model, home, version)
         server.start(Setup(home, server.free_port(), server.free_port()), "embedded")
-        kinds: dict[str, tuple[str, ...]] = {"loaded": (), "not loaded": ("1",)}
-        results: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
-        samples: list[Sample] = []
-        control: list[Sample] = []
-        failures: list[str] = []
+        experiment = Experiment(home, requests_per_s)
         try:
-            for kind, words in [*kinds.items()] * rounds:
-                control += asyncio.run(undisturbed(home, rate)).samples
-                for version in (1, 2, 3):
-                    decisions.promote(home, version)
-                load, times = asyncio.run(round_of(home, rate, words))
-                results[kind].append(times)
-                samples += load.samples
-                failures += load.failures
+            for _ in range(rounds):
+                for kind, arguments in KINDS.items():
+                    times[kind].append(experiment.round(*arguments))
         finally:
             server.stop(home)
     return {
-        "rollbacks": 2 * rounds,
-        "requests": len(samples) + len(failures),
-        "failed": len(failures),
-        "failures": failures[:5],
-        "with rollbacks": latencies(samples),
-        "without": latencies(control),
-        **{
-            f"rollback to a version that is {kind}": {
-                key: {"median": round(statistics.median(values), 3), "max": round(max(values), 3)}
-                for key in times[0]
-                for values in [[one[key] for one in times]]
-            }
-            for kind, times in results.items()
-        },
+        "rollbacks": len(KINDS) * rounds,
+        "requests": len(experiment.samples) + len(experiment.failures),
+        "failed": len(experiment.failures),
+        "failures": experiment.failures[:5],
+        "with rollbacks": percentiles_ms([sample.latency_s for sample in experiment.samples]),
+        "without": percentiles_ms([sample.latency_s for sample in experiment.control]),
+        **{f"rollback to a version that is {kind}": summary(found) for kind, found in times.items()},
     }
 
 
+def summary(rounds: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """{name: median and maximum over the rounds}"""
+    values = {name: [one[name] for one in rounds] for name in rounds[0]}
+    return {name: {"median": round(statistics.median(v), 3), "max": round(max(v), 3)} for name, v in values.items()}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--home", type=Path, default=REPOSITORY / "workspace")
+    parser = harness.argument_parser(__doc__, home=True)
     parser.add_argument("--rounds", type=int, default=5, help="of each kind")
     parser.add_argument("--rate", type=float, default=200.0, help="requests per second")
     options = parser.parse_args()
-    pushed = pushed_versions(options.home)
-    if not pushed:
-        raise SystemExit(f"{options.home}: no pushed version; make pipeline pushes one")
-    result = measure(version_folder(options.home, pushed[-1]), options.rounds, options.rate)
-    RESULT_FILE.parent.mkdir(exist_ok=True)
-    RESULT_FILE.write_text(json.dumps(result, indent=1))
+    result = measure(harness.pushed_model(options.home), options.rounds, options.rate)
     print(json.dumps(result, indent=1))
+    harness.write_result("bench_serving_rollback.json", result)
     if result["failed"]:
         raise SystemExit(1)
 

@@ -1,4 +1,9 @@
-"""The servers that serving_load.py compares, each a process: `python -m benchmarks.serving.servers KIND PORT`."""
+"""The servers that the embedded one is compared with, one per process.
+
+    python -m benchmarks.serving.servers noop|fastapi PORT [MODEL]
+
+`benchmarks.serving.load` starts them.
+"""
 
 from __future__ import annotations
 
@@ -8,55 +13,48 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 
+from benchmarks.harness import HOST
+from components.common import contract
 from serving.protocol import serving_pb2 as pb
 from serving.protocol.tensors import to_proto
 
-PREDICT = "/tensorflow.serving.PredictionService/Predict"
-
 
 async def noop(port: int) -> None:
-    """A grpc.aio server that parses nothing and answers one constant: what any Python server here can reach."""
-    import numpy as np
-
-    answer = pb.PredictResponse()
-    answer.outputs["probabilities"].CopyFrom(to_proto(np.zeros((1, 10), np.float32)))
-    constant: bytes = answer.SerializeToString()
+    """A grpc.aio server that parses nothing and returns a constant: the upper bound for a Python server here."""
+    response = pb.PredictResponse()
+    response.outputs[contract.PROBABILITIES].CopyFrom(to_proto(np.zeros((1, 10), np.float32)))
+    constant: bytes = response.SerializeToString()
 
     async def handle(_: bytes, __: Any) -> bytes:
         return constant
 
-    options = [("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
-    server = grpc.aio.server(options=options)
+    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)])
     handlers = {"Predict": grpc.unary_unary_rpc_method_handler(handle)}
     generic = grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", handlers)
     server.add_generic_rpc_handlers((generic,))
-    server.add_insecure_port(f"127.0.0.1:{port}")
+    server.add_insecure_port(f"{HOST}:{port}")
     await server.start()
-    print("ready", flush=True)
     await server.wait_for_termination()
 
 
 def fastapi(port: int, model: Path) -> None:
-    """What many write first: FastAPI around a loaded SavedModel's signature, JSON in and out."""
+    """A typical first service: FastAPI around a loaded SavedModel's signature, JSON in and out."""
     import tensorflow as tf
     import uvicorn
     from fastapi import FastAPI
 
-    signature = tf.saved_model.load(str(model)).signatures["serving_default"]
+    signature = tf.saved_model.load(str(model)).signatures[contract.SERVING_DEFAULT]
 
     app = FastAPI()
 
     @app.post("/predict")
     def predict(body: dict[str, Any]) -> dict[str, Any]:
-        answer = signature(images=tf.constant(body["instances"], tf.uint8))
-        return {"predictions": answer["probabilities"].numpy().tolist()}
+        outputs = signature(images=tf.constant(body["instances"], tf.uint8))
+        return {"predictions": outputs["probabilities"].numpy().tolist()}
 
-    @app.get("/ready")
-    def ready() -> str:
-        return "ready"
-
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error")
+    uvicorn.run(app, host=HOST, port=port, log_level="error")
 
 
 if __name__ == "__main__":

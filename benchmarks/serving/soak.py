@@ -1,55 +1,53 @@
-"""Send half a million requests and watch the embedded server's memory: `build/bench_serving_soak.json`.
+"""Send half a million requests and measure the embedded server's memory.
 
-python -m benchmarks.serving.soak      (about 6 minutes; needs a pushed model in workspace/)
+    python -m benchmarks.serving.soak      (about 6 minutes; needs a pushed model in workspace/)
+
+Writes build/bench_serving_soak.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import time
-from pathlib import Path
 from typing import Final
 
 import grpc
 import psutil
 
-from benchmarks.serving.load import PREDICT, REPOSITORY, encoded_request, process, server_flags, wait_for
-from serving.launch.server import free_port
+from benchmarks import harness
+from benchmarks.serving.clients import closed_loop, embedded_server, encoded_request, grpc_call
 
-RESULT_FILE: Final = REPOSITORY / "build" / "bench_serving_soak.json"
 WARM_UP: Final = 20_000  # requests before memory is read for the first time
+READ_EVERY: Final = 50_000  # requests
 CLIENTS: Final = 16
 
 
 async def soak(port: int, server: psutil.Process, requests: int) -> dict[str, object]:
-    encoded = encoded_request(batch=1)
-    done = failed = 0
-    memory: list[tuple[int, int]] = []  # requests done, resident bytes
+    encoded = encoded_request()
+    sent = failed = 0
+    memory_bytes: list[int] = []  # resident
 
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call = channel.unary_unary(PREDICT)
+    async with grpc_call(port) as call:
 
-        async def client() -> None:
-            nonlocal done, failed
-            while done < requests:
-                done += 1
-                number = done
-                try:
-                    await call(encoded)
-                except grpc.aio.AioRpcError:
-                    failed += 1
-                if number == WARM_UP or number % 50_000 == 0:
-                    memory.append((number, server.memory_info().rss))
-                    print(f"{number:,} requests, {memory[-1][1] / 1024**2:.1f} MB", flush=True)
+        async def send() -> None:
+            nonlocal sent, failed
+            sent += 1
+            number = sent
+            try:
+                await call(encoded)
+            except grpc.aio.AioRpcError:
+                failed += 1
+            if number == min(WARM_UP, requests) or number % READ_EVERY == 0:
+                memory_bytes.append(server.memory_info().rss)
+                print(f"{number:,} requests, {memory_bytes[-1] / 1024**2:.1f} MB", flush=True)
 
         started = time.perf_counter()
-        await asyncio.gather(*(client() for _ in range(CLIENTS)))
+        await closed_loop(send, CLIENTS, lambda: sent < requests)
         seconds = time.perf_counter() - started
-    first, last = memory[0][1], server.memory_info().rss
+    first, last = memory_bytes[0], server.memory_info().rss
     return {
-        "requests": done,
+        "requests": sent,
         "failed": failed,
         "seconds": round(seconds, 1),
         "memory_after_warm_up_bytes": first,
@@ -60,20 +58,13 @@ async def soak(port: int, server: psutil.Process, requests: int) -> dict[str, ob
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--home", type=Path, default=REPOSITORY / "workspace")
+    parser = harness.argument_parser(__doc__, home=True)
     parser.add_argument("--requests", type=int, default=500_000)
     options = parser.parse_args()
-    base = options.home.resolve() / "serving_model" / "mnist"
-    if not base.is_dir():
-        raise SystemExit(f"{base}: no pushed version; make pipeline pushes one")
-    port = free_port()
-    with process("-m", "serving.model_server", *server_flags(port, base)) as p:
-        wait_for(port)
-        result = asyncio.run(soak(port, psutil.Process(p.pid), options.requests))
-    RESULT_FILE.parent.mkdir(exist_ok=True)
-    RESULT_FILE.write_text(json.dumps(result, indent=1))
+    with embedded_server(harness.pushed_model(options.home).parent) as (process, port):
+        result = asyncio.run(soak(port, psutil.Process(process.pid), options.requests))
     print(json.dumps(result, indent=1))
+    harness.write_result("bench_serving_soak.json", result)
 
 
 if __name__ == "__main__":
