@@ -15,8 +15,8 @@ import numpy as np
 
 from benchmarks import harness
 from components.common import contract
+from components.common.ports import free_port
 from serving.launch.backends import DEPLOY_CONFIG
-from serving.launch.server import free_port
 from serving.protocol import serving_pb2 as pb
 from serving.protocol.tensors import to_proto
 

@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks import harness
 from benchmarks.serving.clients import closed_loop, embedded_server, encoded_request, grpc_call, percentiles_ms
 from components.common import contract
-from serving.launch.server import free_port
+from components.common.ports import free_port
 
 CLIENTS: Final = (1, 8, 64)
 BATCHES: Final = (1, 64)

@@ -26,6 +26,7 @@ from typing import Any, Final
 from benchmarks import harness
 from benchmarks.serving.clients import Sample, SteadyLoad, percentiles_ms
 from components.common import ROOT
+from components.common.ports import free_port
 from components.versions import manifest
 from components.versions.release import version_folder
 from serving.launch import server
@@ -107,7 +108,7 @@ def measure(model: Path, rounds: int, requests_per_s: float) -> dict[str, Any]:
         home = Path(folder)
         for version in VERSIONS:
             push(model, home, version)
-        server.start(Setup(home, server.free_port(), server.free_port()), "embedded")
+        server.start(Setup(home, free_port(), free_port()), "embedded")
         experiment = Experiment(home, requests_per_s)
         try:
             for _ in range(rounds):

@@ -190,13 +190,6 @@ def version_states(rest_port: int, timeout_s: float = 2.0) -> list[dict[str, Any
         return []
 
 
-def free_port() -> int:
-    """A loopback port that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _wait(process: subprocess.Popen[bytes], setup: Setup, labelled: set[int]) -> None:
     """Wait until all versions with a label answer, or without labels any version does. Raises InputError."""
     deadline = time.monotonic() + START_TIMEOUT_S

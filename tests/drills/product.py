@@ -21,10 +21,10 @@ import psutil
 
 from components.common import contract
 from components.common.errors import UserError
+from components.common.ports import free_port
 from components.data import idx
 from components.versions import manifest, release
 from serving.client import connect
-from serving.launch.server import free_port
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent.parent
 RUN_TIMEOUT_S: Final = 600

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from components.common.ports import free_port
 from components.versions import manifest
-from serving.launch.server import free_port
 from tests.conftest import ROOT, Done, Pipeline, environment, quick
 
 

@@ -35,6 +35,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from components.common.ports import free_port
 from tests.conftest import ROOT
 
 BACKEND: Final = os.environ.get("SERVING_BACKEND", "embedded")
@@ -87,12 +88,6 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
         if time.monotonic() > end:
             raise AssertionError(f"not so after {timeout_s} s: {condition}")
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind((HOST, 0))
-        return int(s.getsockname()[1])
 
 
 def model_config(name: str, base_path: Path, *, policy: str = "", labels: Mapping[str, int] | None = None) -> str:

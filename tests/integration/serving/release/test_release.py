@@ -17,6 +17,7 @@ import pytest
 import tensorflow as tf
 
 from components.common.errors import InputError
+from components.common.ports import free_port
 from components.versions.release import read_release
 from serving.client import Client, connect
 from serving.client.errors import NotFound, ServingClientError
@@ -73,7 +74,7 @@ def home(backend: str, exported: tuple[Path, Path], data: Path, tmp_path: Path) 
 
 
 def up(home: Path, backend: str) -> None:
-    server.start(Setup(home, server.free_port(), server.free_port()), backend)
+    server.start(Setup(home, free_port(), free_port()), backend)
 
 
 def client(home: Path) -> Client:
@@ -313,7 +314,7 @@ def test_killed_at_any_step_it_answers_and_the_same_command_finishes(home: Path,
 
 def test_a_server_in_the_foreground_is_the_homes_too(home: Path, backend: str) -> None:
     server.stop(home)
-    ports = ("--grpc-port", str(server.free_port()), "--rest-port", str(server.free_port()))
+    ports = ("--grpc-port", str(free_port()), "--rest-port", str(free_port()))
     command = [sys.executable, "-m", "serving", "up", "--foreground", "--backend", backend, "--home", str(home), *ports]
     process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
