@@ -66,14 +66,14 @@ coverage: setup ## Run all tests and report line coverage, child processes inclu
 	@$(VENV)/coverage combine -q
 	@$(VENV)/coverage report
 
-bench: setup ## Measure everything (more than an hour) and write the README's numbers
+bench: setup ## Run all benchmarks (more than an hour); write docs/benchmarks.md and the first run of README.md
 	@$(VENV)/python -m benchmarks.first_run
 	@$(VENV)/python -m benchmarks.tfx_example $(ARGS)
 	@for name in load swaps drain soak rollback; do $(VENV)/python -m benchmarks.serving.$$name || exit; done
 	@for name in speed memory resume scores; do $(VENV)/python -m benchmarks.training.$$name || exit; done
-	@$(VENV)/python -m benchmarks.readme
+	@$(VENV)/python -m benchmarks.pages
 
-drills: setup ## Attack the product (an hour): faults of all kinds, then 200 kills; build/drills.md, build/drills_kill.json
+drills: setup ## Inject faults into a served home, then kill 200 runs (an hour or more); build/drills.md, build/drills_kill.json
 	@$(VENV)/python -m tests.drills $(ARGS)
 	@$(VENV)/python -m tests.drills.kills
 

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from benchmarks import readme
+from benchmarks import pages
 from tests.drills import faults
 from tests.drills.drill import Fault, Range, Row
 from tests.drills.product import REPOSITORY
@@ -63,7 +63,7 @@ def main() -> None:
     document = {"rows": [held[name] for name in FAULTS if name in held]}
     RESULT_FILE.parent.mkdir(exist_ok=True)
     RESULT_FILE.write_text(json.dumps(document, indent=1))
-    RESULT_FILE.with_suffix(".md").write_text(readme.drills(document) + "\n")
+    RESULT_FILE.with_suffix(".md").write_text(pages.drills(document) + "\n")
     if any(row.problems for row in rows):
         raise SystemExit(1)
 
