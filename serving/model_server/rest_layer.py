@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import json
 import logging
 import re
 import time
 import zlib
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote
 
 from google.protobuf import json_format
@@ -19,15 +17,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from serving.model_server import data_plane, rest_json
+from serving.model_server import data_plane, rest_decode
 from serving.model_server.errors import Code, ServingError, invalid
+from serving.model_server.rest_encode import encoded, predict_response
 from serving.model_server.service import Service
 from serving.model_server.workers import Workers
 from serving.protocol import serving_pb2 as pb
 
 log = logging.getLogger(__name__)
 ENTRYPOINT: Final = "REST"
-MAX_BODY_BYTES: Final = 100 * 1024**2  # TensorFlow Serving's limit for unpacked gzip bodies; here for all
+MAX_BODY_BYTES: Final = 100 * 1024**2  # TensorFlow Serving's limit for unpacked gzip bodies; here for all bodies
 MODEL: Final = r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 INFER: Final = re.compile(MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE)
 STATUS: Final = re.compile(MODEL, re.IGNORECASE)
@@ -51,9 +50,9 @@ class RestLayer:
 
     Args:
         workers: threads that run the service's blocking calls.
-        timeout_ms: for a request, its body included.
-        cors: add CORS headers to every answer.
-        metrics_path: where Prometheus may scrape; None leaves that out.
+        timeout_ms: for receiving the body, and again for the call.
+        cors: whether to add CORS headers to every response.
+        metrics_path: URL path of the Prometheus metrics; None for no metrics.
     """
 
     def __init__(
@@ -69,12 +68,12 @@ class RestLayer:
         if path == self._metrics_path and request.method == "GET":
             response: Response = PlainTextResponse(self._service.metrics.text())
         elif path[:4].lower() == "/v1/":
-            response = await self._answer(request, path)
+            response = await self._respond(request, path)
         else:
             response = HTMLResponse(NOT_FOUND, 404, headers=self._headers)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, path: str) -> Response:
+    async def _respond(self, request: Request, path: str) -> Response:
         started = time.perf_counter()
         if request.method == "OPTIONS":
             return self._preflight(request)
@@ -87,14 +86,14 @@ class RestLayer:
         except TimeoutError:
             return self._error(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
         except ClientDisconnect:
-            return self._error(Code.CANCELLED, "The client went away")
-        except Exception as e:  # a bug of ours must not take the server down
+            return self._error(Code.CANCELLED, "The client disconnected")
+        except Exception as e:  # a bug must not stop the server
             log.exception("unexpected failure after %.3f s", time.perf_counter() - started)
             return self._error(Code.INTERNAL, f"{type(e).__name__}: {e}")
         return self._json(200, document)
 
     def _call(self, method: str, path: str, body: bytes) -> Callable[[], bytes]:
-        """What a request asks for, as a function that answers the encoded JSON."""
+        """Return a function that executes a request and returns the encoded JSON. Raises ServingError."""
         if method == "POST" and (found := INFER.fullmatch(path)):
             spec, name = _spec(found), found["method"].lower()
             work = {"predict": self._predict, "classify": self._classify, "regress": self._regress}[name]
@@ -112,9 +111,9 @@ class RestLayer:
     def _counted(self, spec: pb.ModelSpec, api: str, work: Callable[[], bytes]) -> bytes:
         started, code = time.perf_counter(), Code.UNKNOWN
         try:
-            answer = work()
+            content = work()
             code = Code.OK
-            return answer
+            return content
         except ServingError as e:
             code = e.code
             raise
@@ -123,35 +122,35 @@ class RestLayer:
             self._service.metrics.request(spec.name, api, ENTRYPOINT, code.name, latency_us)
 
     def _predict(self, spec: pb.ModelSpec, body: bytes) -> bytes:
-        document = rest_json.parse(body)
-        name = _signature_name(document)
+        document = rest_decode.parse(body)
+        name = rest_decode.signature_name(document)
         with self._service.manager.use(spec) as servable:
             signature = servable.signature(name)
             if signature is None:
                 raise invalid(f'Serving signature name: "{name}" not found in signature def')
-            given = rest_json.predict_body(document, signature)
-            outputs = servable.predict(signature, given.inputs, [], self._timeout_ms)
-            return _encoded(rest_json.predict_answer(outputs, given.row))
+            decoded = rest_decode.predict_body(document, signature)
+            outputs = servable.predict(signature, decoded.inputs, [], self._timeout_ms)
+            return encoded(predict_response(outputs, decoded.row))
 
     def _classify(self, spec: pb.ModelSpec, body: bytes) -> bytes:
-        document = rest_json.parse(body)
-        spec.signature_name = _signature_name(document)
-        request = pb.ClassificationRequest(model_spec=spec, input=rest_json.examples_body(document))
+        document = rest_decode.parse(body)
+        spec.signature_name = rest_decode.signature_name(document)
+        request = pb.ClassificationRequest(model_spec=spec, input=rest_decode.examples_body(document))
         with self._service.manager.use(spec) as servable:
             result = data_plane.classify(servable, request, self._timeout_ms).result
         rows = [[[c.label, c.score] for c in row.classes] for row in result.classifications]
-        return _encoded({"results": rows})
+        return encoded({"results": rows})
 
     def _regress(self, spec: pb.ModelSpec, body: bytes) -> bytes:
-        document = rest_json.parse(body)
-        spec.signature_name = _signature_name(document)
-        request = pb.RegressionRequest(model_spec=spec, input=rest_json.examples_body(document))
+        document = rest_decode.parse(body)
+        spec.signature_name = rest_decode.signature_name(document)
+        request = pb.RegressionRequest(model_spec=spec, input=rest_decode.examples_body(document))
         with self._service.manager.use(spec) as servable:
             result = data_plane.regress(servable, request, self._timeout_ms).result
-        return _encoded({"results": [regression.value for regression in result.regressions]})
+        return encoded({"results": [regression.value for regression in result.regressions]})
 
     def _status(self, spec: pb.ModelSpec) -> bytes:
-        if spec.HasField("version_label"):  # over REST a label does choose the version
+        if spec.HasField("version_label"):  # unlike over gRPC, a label selects the version
             with self._service.manager.use(spec) as servable:
                 spec.version.value = servable.version
         states = self._service.manager.status(spec).model_version_status
@@ -166,7 +165,7 @@ class RestLayer:
             }
             for state in states
         ]
-        return _encoded({"model_version_status": rows})
+        return encoded({"model_version_status": rows})
 
     def _metadata(self, spec: pb.ModelSpec) -> bytes:
         with self._service.manager.use(spec) as servable:
@@ -176,7 +175,7 @@ class RestLayer:
                 always_print_fields_with_no_presence=True,
             )
             model_spec = {"name": servable.name, "signature_name": "", "version": str(servable.version)}
-        return _encoded({"model_spec": model_spec, "metadata": {"signature_def": signatures}})
+        return encoded({"model_spec": model_spec, "metadata": {"signature_def": signatures}})
 
     def _preflight(self, request: Request) -> Response:
         origin = request.headers.get("origin", "")
@@ -185,17 +184,17 @@ class RestLayer:
         return Response(status_code=200, headers=self._headers)
 
     def _error(self, code: Code, message: str) -> Response:
-        return self._json(HTTP_CODES.get(code, 500), _encoded({"error": message}))
+        return self._json(HTTP_CODES.get(code, 500), encoded({"error": message}))
 
     def _json(self, status_code: int, content: bytes) -> Response:
         return Response(content, status_code, headers=self._headers, media_type="application/json")
 
 
 async def _body(request: Request) -> bytes:
-    """The body, unpacked. Raises ServingError if it is too large or not what its encoding says."""
-    announced = request.headers.get("content-length", "0")
+    """Return the body, unpacked. Raises ServingError if it is too large or not valid gzip."""
+    content_length = request.headers.get("content-length", "0")
     parts, size = [], 0
-    if announced.isdecimal() and int(announced) > MAX_BODY_BYTES:
+    if content_length.isdecimal() and int(content_length) > MAX_BODY_BYTES:
         raise ServingError(Code.RESOURCE_EXHAUSTED, f"Request body is larger than {MAX_BODY_BYTES} bytes")
     async for part in request.stream():
         size += len(part)
@@ -207,7 +206,7 @@ async def _body(request: Request) -> bytes:
         return body
     try:
         unpacked = zlib.decompressobj(wbits=31).decompress(body, MAX_BODY_BYTES + 1)
-    except (zlib.error, gzip.BadGzipFile, EOFError):
+    except zlib.error:
         raise invalid("Failed to uncompress the request body") from None
     if len(unpacked) > MAX_BODY_BYTES:
         raise ServingError(Code.RESOURCE_EXHAUSTED, f"Request body unpacks to more than {MAX_BODY_BYTES} bytes")
@@ -223,16 +222,3 @@ def _spec(found: re.Match[str]) -> pb.ModelSpec:
     elif found["label"]:
         spec.version_label = unquote(found["label"])
     return spec
-
-
-def _signature_name(document: dict[str, Any]) -> str:
-    name = document.get("signature_name", "")
-    if not isinstance(name, str):
-        raise invalid("JSON Value not formatted correctly. 'signature_name' key must be a string value.")
-    return name
-
-
-def _encoded(document: dict[str, Any]) -> bytes:
-    """JSON as TensorFlow Serving prints it: four spaces for the outer level, NaN and Infinity bare."""
-    lines = [f'    "{key}": {json.dumps(value)}' for key, value in document.items()]
-    return ("{\n" + ",\n".join(lines) + "\n}").encode()

@@ -1,0 +1,131 @@
+"""A value of a REST request, as nested JSON lists, to an array of the input's dtype; exact or rejected."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from serving.model_server.errors import Code, ServingError, invalid
+from serving.protocol import serving_pb2 as pb
+from serving.protocol.tensors import Array, TensorError, numpy_dtype
+
+MAX_SHOWN_CHARS: Final = 200  # of a value in an error text
+MAX_DEPTH: Final = 64  # of lists: numpy's maximum number of dimensions
+
+
+def to_array(value: Any, info: pb.TensorInfo, alias: str) -> Array:
+    """Return a nested list of numbers, booleans or strings as an array of the input's dtype.
+
+    Raises:
+        ServingError: values of another type or out of range, lists of unequal lengths, or a dtype that JSON does not
+            have.
+    """
+    name = pb.DataType.Name(info.dtype).removeprefix("DT_").lower()
+    if info.dtype == pb.DT_STRING:
+        return _strings(value, alias)
+    try:
+        dtype = numpy_dtype(info.dtype)
+    except TensorError:
+        raise _unimplemented(name) from None
+    if dtype.kind == "c" or info.dtype == pb.DT_HALF:
+        raise _unimplemented(name)
+    try:
+        array = np.array(value)
+        if array.dtype == np.object_:
+            np.array(value, np.float64)  # accepts numbers beyond 64 bits; OverflowError beyond a double
+    except TypeError:
+        pass  # a null or an object: reported below
+    except (ValueError, OverflowError):
+        raise invalid(f"Encountered list of unequal lengths in input {alias}: {shown(value)}") from None
+    kinds = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[dtype.kind]
+    fits = array.dtype.kind in kinds or array.size == 0
+    if fits and dtype.kind in "iu" and array.size:
+        limits = np.iinfo(dtype)
+        fits = int(array.min()) >= limits.min and int(array.max()) <= limits.max
+    if not fits:
+        for wrong in _wrong_leaves(value, dtype):
+            raise invalid(f"JSON Value: {shown(wrong)} Type: {json_type(wrong)} is not of expected type: {name}")
+        array = np.array(value, np.float64 if dtype.kind == "f" else dtype)  # numbers that numpy found no type for
+    with np.errstate(over="ignore"):
+        converted = array.astype(dtype)
+    if dtype.kind == "f" and (np.isinf(converted) & np.isfinite(array)).any():
+        raise invalid(f"Cannot convert JSON value: {shown(array.flat[0].item())} to {name} without loss of precision.")
+    return converted
+
+
+def to_bytes(value: Any) -> bytes:
+    """Return the bytes of a string or of {"b64": ...}. Raises ServingError."""
+    if isinstance(value, str):
+        return value.encode()
+    if is_base64(value):
+        try:
+            return base64.b64decode(value["b64"], validate=True)
+        except ValueError:
+            raise invalid(f"JSON Value: {shown(value)} Unable to base64 decode") from None
+    raise invalid(f"JSON Value: {shown(value)} Type: {json_type(value)} is not of expected type: string")
+
+
+def is_base64(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str)
+
+
+def json_type(value: Any) -> str:
+    """Return the name of a value's JSON type for an error text."""
+    names: Mapping[type, str] = {str: "String", bool: str(value), dict: "Object", list: "Array", type(None): "Null"}
+    return names.get(type(value), "Number")
+
+
+def shown(value: Any) -> str:
+    """Return a value as JSON for an error text, shortened."""
+    text = json.dumps(value)
+    return text if len(text) <= MAX_SHOWN_CHARS else text[:MAX_SHOWN_CHARS] + "..."
+
+
+def _unimplemented(name: str) -> ServingError:
+    return ServingError(Code.UNIMPLEMENTED, f"Conversion of JSON Value to type: {name}")
+
+
+def _strings(value: Any, alias: str) -> Array:
+    """Return an object array of bytes from nested lists of strings or {"b64": ...}."""
+    shape: list[int] = []
+    level = value
+    while isinstance(level, list):
+        shape.append(len(level))
+        level = level[0] if level else None
+    if len(shape) > MAX_DEPTH:
+        raise invalid(f"Encountered list at unexpected level: {len(shape)} in input {alias}")
+    leaves = list(_string_leaves(value, shape, alias))  # not allocated by `shape`, which the client could make huge
+    flat = np.empty(len(leaves), np.object_)
+    flat[:] = leaves
+    return flat.reshape(shape)
+
+
+def _string_leaves(value: Any, shape: Sequence[int], alias: str) -> Iterator[bytes]:
+    if not shape:
+        yield to_bytes(value)
+        return
+    if not isinstance(value, list) or len(value) != shape[0]:
+        raise invalid(f"Encountered list of unequal lengths in input {alias}: {shown(value)}")
+    for element in value:
+        yield from _string_leaves(element, shape[1:], alias)
+
+
+def _wrong_leaves(value: Any, dtype: np.dtype[Any]) -> Iterator[Any]:
+    """Yield the leaves that are not of the dtype, for the error text."""
+    if isinstance(value, list):
+        for element in value:
+            yield from _wrong_leaves(element, dtype)
+        return
+    if dtype.kind == "b":
+        good = isinstance(value, bool)
+    elif dtype.kind == "f":
+        good = isinstance(value, (int, float)) and not isinstance(value, bool)
+    else:
+        good = isinstance(value, int) and not isinstance(value, bool)
+        good = good and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
+    if not good:
+        yield value
