@@ -1,7 +1,7 @@
 """IDX files: find, read and check them.
 
-The format is documented on the MNIST page of Yann LeCun's site: two zero bytes, a type code (0x08 is uint8),
-the number of dimensions, then each dimension as big-endian uint32, then the values.
+The format: two zero bytes, a type code (0x08 is uint8), the number of dimensions, each dimension as big-endian uint32,
+then the values.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def locate(folder: Path) -> IdxFiles:
     Accepts `train-images-idx3-ubyte`, `train-images.idx3-ubyte`, `emnist-digits-test-labels-idx1-ubyte.gz` and so on.
 
     Raises:
-        InputError: the folder, or exactly one file for each role, is not there.
+        InputError: there is no such folder, or a role has no file or several.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of IDX files", "Name a folder: --set data.source=DIR")
@@ -56,11 +56,11 @@ def locate(folder: Path) -> IdxFiles:
 
     def one(role: str, split_words: tuple[str, ...], kind: str) -> Path:
         found = [p for p in names if kind in p.name and any(word in p.name for word in split_words)]
-        # A gzip beside its unpacked file is the same thing twice.
+        # A gzip beside its unpacked file is the same data.
         found = [p for p in found if p.suffix != ".gz" or p.with_suffix("") not in found]
         if len(found) != 1:
             what = f"no file of {role}" if not found else f"several files of {role}: {', '.join(p.name for p in found)}"
-            expected = f"Expected exactly one whose name holds '{kind}' and '{split_words[0]}'"
+            expected = f"Expected exactly one whose name contains '{kind}' and '{split_words[0]}'"
             example = f"{split_words[0]}-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
             raise InputError(f"{folder}: {what}", f"{expected}, such as {example} or {example}.gz")
         return found[0]
@@ -81,7 +81,7 @@ def read_images(path: Path) -> UInt8Array:
         uint8 [count, height, width], 0..255
 
     Raises:
-        InputError: unreadable, not IDX of three dimensions, truncated, or longer than its header says.
+        InputError: unreadable, not IDX of three dimensions, shorter or longer than its header says.
     """
     return _read_idx(path, dimensions=3)
 
@@ -92,19 +92,19 @@ def read_labels(path: Path) -> UInt8Array:
 
 
 def read_split(images: Path, labels: Path, settings: DataSettings) -> tuple[UInt8Array, UInt8Array]:
-    """Read a pair of files and check that they belong together and match the settings.
+    """Read images and labels, and check that they match each other and the settings.
 
     Returns:
         images uint8 [count, height, width] and labels uint8 [count], 0 .. classes-1
 
     Raises:
-        InputError: naming the file, what was found and what was expected.
+        InputError: the message has the file, the value found and the value expected.
     """
     x, y = read_images(images), read_labels(labels)
     if len(x) != len(y):
         raise InputError(
-            f"{images.name} holds {len(x):,} images but {labels.name} holds {len(y):,} labels",
-            f"The two files in {images.parent} do not belong together: replace one of them.",
+            f"{images.name} has {len(x):,} images but {labels.name} has {len(y):,} labels",
+            f"The two files in {images.parent} do not match: replace one of them.",
         )
     if x.shape[1:] != (settings.image_height, settings.image_width):
         raise InputError(
@@ -116,20 +116,20 @@ def read_split(images: Path, labels: Path, settings: DataSettings) -> tuple[UInt
     if wrong.size:
         raise InputError(
             f"{labels}: label {y[wrong[0]]} at index {wrong[0]}, the settings allow 0 to {settings.classes - 1} "
-            f"({wrong.size:,} such labels in all)",
+            f"({wrong.size:,} such labels)",
             "Correct the file, or set data.classes to the number of classes it has.",
         )
     return x, y
 
 
 def check(files: IdxFiles, settings: DataSettings) -> None:
-    """Read everything once and raise InputError on the first thing that is wrong. Takes about 0.1 s for MNIST."""
+    """Read all files. Raises InputError on the first problem. MNIST needs about 0.1 s."""
     train_images, _ = read_split(files.train_images, files.train_labels, settings)
     read_split(files.test_images, files.test_labels, settings)
     if settings.eval_examples >= len(train_images):
         raise InputError(
-            f"data.eval_examples is {settings.eval_examples:,}, but {files.train_images.name} holds only "
-            f"{len(train_images):,} images: nothing would be left to train on",
+            f"data.eval_examples is {settings.eval_examples:,}, but {files.train_images.name} has only "
+            f"{len(train_images):,} images: none would be left for training",
             "Choose a smaller number: --set data.eval_examples=N",
         )
 
@@ -142,7 +142,7 @@ def batches(count: int, size: int) -> Iterator[tuple[int, int]]:
 
 def _opened(path: Path) -> io.BufferedIOBase:
     with open(path, "rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"  # by content: a name can lie
+        packed = file.read(2) == b"\x1f\x8b"  # by content: the name may be wrong
     return gzip.open(path, "rb") if packed else open(path, "rb")
 
 
@@ -174,8 +174,8 @@ def _read_idx(path: Path, dimensions: int) -> UInt8Array:
         what = "truncated" if len(content) < expected_bytes else "too long"
         dims = " x ".join(str(n) for n in shape)
         raise InputError(
-            f"{path}: {what}: {len(content):,} bytes, its header ({dims}) promises {expected_bytes:,}", remedy
+            f"{path}: {what}: {len(content):,} bytes, its header ({dims}) says {expected_bytes:,}", remedy
         )
     if 0 in shape:
-        raise InputError(f"{path}: holds no values (header: {' x '.join(str(n) for n in shape)})", remedy)
+        raise InputError(f"{path}: no values (header: {' x '.join(str(n) for n in shape)})", remedy)
     return np.frombuffer(content, np.uint8, offset=header_bytes).reshape(shape)

