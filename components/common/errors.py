@@ -1,14 +1,32 @@
-"""Errors that a user can act on: what is wrong, where, and what to do."""
+"""The tree of errors that a user can act on. A command prints problem and remedy, and exits with the code.
+
+UserError                       1
+    UsageError                  2
+    DataAnomaliesError          4
+    InputError                  5
+        ServerError             5   components/validation/trial_server.py
+    NotPushedError              3   pipeline/kubeflow/entrypoint.py
+    NotFinishedError            1   pipeline/kubeflow/watch.py
+    ServingClientError          1   serving/client/errors.py, like those below
+        InvalidArgument         2
+        FailedPrecondition      5
+        NotFound                5
+        Unavailable             5
+        DeadlineExceeded        1
+        ResourceExhausted       1
+        Unimplemented           1
+        Internal                1
+"""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """Base of the errors that are shown as one clear message instead of a traceback.
+    """Base of the errors that are shown as a message instead of a traceback.
 
     Args:
-        problem: what is wrong and where, naming the file, key or value.
-        remedy: what to do about it; empty when the problem says it all.
+        problem: what is wrong and where, with the file, key or value.
+        remedy: what to do about it; empty if the problem is enough.
     """
 
     exit_code = 1
@@ -23,7 +41,7 @@ class UserError(Exception):
 
 
 class UsageError(UserError):
-    """A setting, option or argument that cannot be right."""
+    """A setting, option or argument is invalid."""
 
     exit_code = 2
 
@@ -35,6 +53,6 @@ class DataAnomaliesError(UserError):
 
 
 class InputError(UserError):
-    """A file is missing, corrupt or contradictory, or the environment lacks something."""
+    """A file is missing, corrupt or inconsistent, or the environment lacks something."""
 
     exit_code = 5
