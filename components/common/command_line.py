@@ -1,4 +1,4 @@
-"""What the two command lines share: options, printing, and errors that end in words and a documented exit code."""
+"""What the two command lines share: options, printing, and errors as a message and a documented exit code."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ DEFAULT_HOME: Final = Path("workspace")
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as an exception: what has been opened is closed on the way out, as after Ctrl-C."""
+    """SIGTERM as an exception, so that `finally` blocks run as they do after Ctrl-C."""
 
 
-def _home(text: str | Path) -> Path:  # the default comes as a Path
+def _home(text: str | Path) -> Path:  # typer passes the default as a Path
     if not str(text).strip():
         raise typer.BadParameter("is empty; name a folder")
     return Path(text)
@@ -52,18 +52,18 @@ def application(help_text: str) -> typer.Typer:
 
 
 def say(text: str) -> None:
-    """Print a line on stdout; a reader that has gone away (`| head`) is no error."""
+    """Print a line on stdout. A closed pipe (`| head`) is not an error."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        _to_nowhere(1)
+        _discard_stdout()
     except OSError as e:
-        _to_nowhere(1)
+        _discard_stdout()
         print(f"error: stdout cannot be written ({e.strerror})", file=sys.stderr)
 
 
 def run(app: typer.Typer) -> None:
-    """Run the app; an error that a user can act on becomes a message and its exit code."""
+    """Run the app. A UserError becomes its message on stderr and its exit code."""
     _open_standard_streams()
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -72,7 +72,7 @@ def run(app: typer.Typer) -> None:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(e.exit_code)
     except BrokenPipeError:
-        _to_nowhere(1)
+        _discard_stdout()
 
 
 def _terminate(_: int, __: FrameType | None) -> None:
@@ -80,7 +80,7 @@ def _terminate(_: int, __: FrameType | None) -> None:
 
 
 def _open_standard_streams() -> None:
-    """A stream that the caller has closed becomes /dev/null, so that no file of ours takes its number."""
+    """Replace closed standard streams by /dev/null, so that no file that we open gets the descriptor 0, 1 or 2."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -90,6 +90,6 @@ def _open_standard_streams() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
-def _to_nowhere(descriptor: int) -> None:
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), descriptor)
+def _discard_stdout() -> None:
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), 1)

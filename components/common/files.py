@@ -1,4 +1,4 @@
-"""Files that are there whole, before and after a crash."""
+"""Writes that survive a crash: a file has its old content or its new content, never a part."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from components.common.errors import InputError
 
 
 def write_durably(path: Path, content: str) -> None:
-    """Replace a file in one step, on disk when this returns. One writer at a time: the caller holds a lock.
+    """Replace a file atomically and flush it to disk. The caller holds a lock: only one writer at a time.
 
     Raises:
-        InputError: it cannot be written; what was there is there still.
+        InputError: it cannot be written; the old content is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.new")  # one name, so that what a killed writer left is overwritten
+    temporary = path.with_name(f".{path.name}.new")  # a fixed name: what a killed writer left is overwritten
     try:
         with open(temporary, "w") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as e:
         raise InputError(f"{path}: cannot be written ({e.strerror})", "Make room, then run the command again.") from e
 
 
-def sync_folder(folder: Path) -> None:
-    """Make names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -1,4 +1,4 @@
-"""The home: every file that running the product leaves behind, below one folder."""
+"""The home: the folder that has every file which the product writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from components.common.errors import InputError
 
 @dataclass(frozen=True)
 class Home:
-    """Paths below `root`; nothing is created until it is needed."""
+    """Paths below `root`. Folders are created when they are needed."""
 
     root: Path
 
@@ -39,10 +39,10 @@ class Home:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """One run at a time: the lock is the kernel's, so a killed run leaves none behind.
+        """Lock the home for one run. The kernel releases the lock when the process ends, even if it is killed.
 
         Raises:
-            InputError: the home cannot be written, or another run is using it.
+            InputError: the home cannot be written, or another run uses it.
         """
         lock = self.root / ".run.lock"
         try:

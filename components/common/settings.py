@@ -1,4 +1,4 @@
-"""The settings of the components, checked when they are made. No heavy import: a wrong value is refused at once."""
+"""The settings of the components, checked when they are created. No heavy import: a wrong value fails at once."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ CHOICES: Final[Mapping[str, tuple[str, ...]]] = {  # of TrainSettings
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Which digits to learn from, and what they must look like.
+    """The data set, and the bounds of the schema.
 
     Attributes:
         source: "mnist" for the real 60,000 + 10,000 images, or a folder with IDX files (plain or gzip).
-        image_height, image_width: size that every image must have, in pixels.
+        image_height, image_width: size of every image, in pixels.
         classes: number of classes; labels are 0 .. classes-1.
-        eval_examples: how many of the last training examples become the eval split.
-        repeat: writes the train split this many times over (1 = as it is); for measurements at scale.
-        min_mean_intensity, max_mean_intensity: bounds of an image's mean pixel / 255, in the schema.
+        eval_examples: size of the eval split, which is the end of the training file.
+        repeat: how many times the train split is written, for measurements with more data.
+        min_mean_intensity, max_mean_intensity: bounds of an image's mean pixel / 255 in the schema, 0..1.
     """
 
     source: str = REAL_MNIST
@@ -44,7 +44,7 @@ class DataSettings:
     classes: int = 10
     eval_examples: int = 5000
     repeat: int = 1
-    # Of the real 70,000 digits the palest image has 0.025 and the darkest 0.398; inverted, 0.602 and more.
+    # The real 70,000 digits have 0.025 to 0.398; inverted ones have 0.602 or more.
     min_mean_intensity: float = 0.01
     max_mean_intensity: float = 0.5
 
@@ -55,7 +55,7 @@ class DataSettings:
             _check_whole(f"data.{key}", getattr(self, key), 1)
         _check_whole("data.repeat", self.repeat, 1, MAX_REPEAT)
         if self.classes > 256:
-            raise UsageError(f"data.classes is {self.classes}, an IDX label byte holds at most 256 classes")
+            raise UsageError(f"data.classes is {self.classes}, an IDX label is one byte: at most 256 classes")
         if not 0 <= self.min_mean_intensity < self.max_mean_intensity <= 1:
             raise UsageError("data.min_mean_intensity and data.max_mean_intensity must satisfy 0 <= min < max <= 1")
 
@@ -69,8 +69,8 @@ class TransformSettings:
     """The preprocessing that training and serving share.
 
     Attributes:
-        scaling: of a pixel: "unit" to 0..1, "symmetric" to -1..1, "standard" to mean 0 and variance 1 over all
-            pixels of the train split (one more pass over it).
+        scaling: of the pixels: "unit" to 0..1, "symmetric" to -1..1, "standard" to mean 0 and variance 1 over all
+            pixels of the train split (one more pass over the data).
     """
 
     scaling: str = "standard"
@@ -88,27 +88,28 @@ class TrainSettings:
         batch_size: examples per step, over all workers.
         optimizer: "adamw", "momentum" or "sgd".
         learning_rate: peak rate, reached after `warmup_steps`.
-        schedule: what follows the warm-up: "cosine" down to 0, or "constant".
+        schedule: after the warm-up, "cosine" down to 0, or "constant".
         warmup_steps: steps of linear warm-up.
         momentum: of optimizer "momentum".
         weight_decay: decoupled decay of the weight matrices (adamw).
-        loss_reduction: cross-entropy as "mean" or "sum" over the batch; sum is mean with batch_size times the rate.
-        label_smoothing: share of the target spread evenly over all classes, 0..1.
-        ema_decay: of the exponential moving average of the weights that is evaluated and exported; 0 is none.
+        loss_reduction: cross-entropy as "mean" or "sum" over the batch; sum equals mean with batch_size times the
+            learning rate.
+        label_smoothing: part of the target distribution that is uniform over all classes, 0..1.
+        ema_decay: of the exponential moving average of the weights that is evaluated and exported; 0 is off.
         hidden_layers: units of each hidden layer.
         activation: of the hidden layers: "sigmoid", "relu", "tanh" or "gelu".
-        augment_shift_pixels, augment_rotation_degrees, augment_scale, augment_shear: each training image is moved,
-            turned, resized and slanted by uniform random amounts up to these, in both directions; 0 is none.
-        augment_elastic_pixels: standard deviation of a smooth random displacement of its pixels; 0 is none.
-        eval_every_steps: validates on the eval split after so many steps, and at the end.
-        keep: exports the weights of the "last" step, or of the "best" validation.
-        checkpoint_every_steps: writes a checkpoint after so many steps, and on SIGTERM; 0 is none at all.
-        checkpoint_folder: where; empty for `checkpoints` among the Trainer's artifacts.
-        resident_max_mb: keeps the train split in memory as uint8 if it takes at most so many MB, else streams it.
-        shards: parts of a batch that are computed side by side, each on its share of the machine's cores; their number
-            changes the last digits of sums, and so the weights.
+        augment_shift_pixels, augment_rotation_degrees, augment_scale, augment_shear: largest random shift, rotation,
+            change of size and shear of a training image, uniform in both directions; 0 is off.
+        augment_elastic_pixels: standard deviation of a smooth random displacement of the pixels; 0 is off.
+        eval_every_steps: interval of evaluations on the eval split; there is one at the end, too.
+        keep: which weights are exported: of the "last" step, or of the "best" evaluation.
+        checkpoint_every_steps: interval of checkpoints; there is one on SIGTERM, too. 0 writes none at all.
+        checkpoint_folder: empty for the folder `checkpoints` among the Trainer's artifacts.
+        resident_max_mb: a train split of at most this size as uint8 is kept in memory; a larger one is streamed.
+        shards: slices of a batch that are computed in parallel, on an equal number of cores each. Their number changes
+            the rounding of sums, and so the weights.
         strategy: "none" (one device), "mirrored" (all GPUs of this machine) or "multi_worker" (by TF_CONFIG).
-        allow_missing_classes: trains even if a class has no example in the train split.
+        allow_missing_classes: whether a class may have no example in the train split.
         seed: of initial weights, batch order and augmentation; equal seeds, data and machine give equal weights.
     """
 
@@ -141,7 +142,7 @@ class TrainSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden_layers", tuple(self.hidden_layers))  # a list, when it comes by way of JSON
+        object.__setattr__(self, "hidden_layers", tuple(self.hidden_layers))  # JSON has lists
         for key in ("steps", "batch_size", "eval_every_steps", "shards"):
             _check_whole(f"train.{key}", getattr(self, key), 1)
         for key in ("warmup_steps", "checkpoint_every_steps", "resident_max_mb", "seed"):
@@ -162,12 +163,12 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class GateSettings:
-    """What a model must reach on the test split to be blessed.
+    """Thresholds on the test split for blessing a model.
 
     Attributes:
         min_accuracy: lowest overall accuracy, 0..1.
-        min_class_recall: lowest recall of any class, 0..1: a model may not be blind to one digit.
-        max_accuracy_drop: how far overall accuracy may fall below the last blessed model's, 0..1.
+        min_class_recall: lowest recall of every single class, 0..1.
+        max_accuracy_drop: largest drop of overall accuracy below that of the last blessed model, 0..1.
     """
 
     min_accuracy: float = 0.97
@@ -182,13 +183,13 @@ class GateSettings:
 
 @dataclass(frozen=True)
 class InfraSettings:
-    """What a server with the exported model must hold before the model may be pushed.
+    """Thresholds of infra validation: a real server loads the exported model and predicts the test split.
 
     Attributes:
-        requests: single images asked over gRPC, and over REST, for the latency.
-        max_p99_ms: 99th percentile of their latency, in milliseconds.
-        max_load_s: seconds from starting the server until it answers.
-        max_size_bytes: of the SavedModel.
+        requests: how many single images are sent over gRPC, and over REST, to measure the latency.
+        max_p99_ms: largest 99th percentile of their latency, in milliseconds.
+        max_load_s: longest time from the start of the server until the model is AVAILABLE, in seconds.
+        max_size_bytes: largest size of the SavedModel.
     """
 
     requests: int = 200
@@ -206,7 +207,11 @@ class InfraSettings:
 
 @dataclass(frozen=True)
 class ServingSettings:
-    """Which server: "auto" takes a container if an engine answers, else tensorflow_model_server, else embedded."""
+    """Which server.
+
+    Attributes:
+        backend: "container", "binary" (tensorflow_model_server), "embedded", or "auto": the first available of these.
+    """
 
     backend: str = "auto"
 
@@ -217,10 +222,10 @@ class ServingSettings:
 
 @dataclass(frozen=True)
 class PushSettings:
-    """How pushed versions are kept.
+    """How many pushed versions are kept.
 
     Attributes:
-        keep_versions: the newest so many stay; older ones go, unless a label still uses them.
+        keep_versions: older versions than the newest `keep_versions` are deleted, unless a label uses them.
     """
 
     keep_versions: int = 5

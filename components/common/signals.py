@@ -1,4 +1,4 @@
-"""Hold Ctrl-C and SIGTERM back until work has reached a point where it can be resumed."""
+"""Delay Ctrl-C and SIGTERM until the work has reached a point where it can be resumed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def postponed() -> Iterator[list[int]]:
-    """Collects signals in the list it yields; on leaving, the first one is raised as if it came then.
+    """Collect SIGINT and SIGTERM in the list that it yields, and raise the first one again at the end of the block.
 
-    If nothing else stops the process then, SystemExit(128 + signal) does. Outside of the main thread, which alone
-    receives signals, nothing is held back; nor is a signal that the process ignores.
+    If the handler returns, SystemExit(128 + signal) ends the process. Signals that the process ignores stay ignored.
+    Outside of the main thread, the only one that receives signals, nothing is delayed.
     """
     received: list[int] = []
     before = {}

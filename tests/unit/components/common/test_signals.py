@@ -10,7 +10,7 @@ from components.common.signals import postponed
 from tests.conftest import ROOT
 
 
-def test_a_signal_waits_for_the_end_of_the_block() -> None:
+def test_a_signal_is_delayed_until_the_end_of_the_block() -> None:
     done = []
 
     def work() -> None:
@@ -30,7 +30,7 @@ def test_without_a_signal_nothing_happens() -> None:
     assert received == []
 
 
-def test_a_handler_that_returns_does_not_let_the_work_pass_for_done() -> None:
+def test_the_process_exits_even_if_the_handler_returns() -> None:
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         with pytest.raises(SystemExit) as caught, postponed():
@@ -50,7 +50,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
     assert received == []
 
 
-def test_where_nobody_handles_it_the_process_dies_of_it_afterwards() -> None:
+def test_without_a_handler_the_signal_ends_the_process_after_the_block() -> None:
     code = """
 import signal
 from components.common.signals import postponed
