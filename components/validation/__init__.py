@@ -1,1 +1,1 @@
-"""Validation of a model: verdicts, the predictions of the evaluation, and a server on trial. No TFX."""
+"""Validation of a model: verdicts, the predictions of the evaluation, and a temporary server. No TFX."""

@@ -1,4 +1,4 @@
-"""What the evaluated model answers to every test digit, kept so that a server's answers can be held against it."""
+"""The evaluated model's predictions for the test split, to be compared with those of a server."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ import numpy.typing as npt
 FILE_NAME = "reference_answers.npz"  # in ModelEvaluation
 
 
-class ReferenceAnswers(NamedTuple):
-    """images: uint8 [n, height, width], 0..255; labels: int64 [n]; probabilities: float32 [n, classes]"""
+class ReferencePredictions(NamedTuple):
+    """A split and what the model predicts for it.
+
+    Attributes:
+        images: uint8 [n, height, width], 0..255.
+        labels: int64 [n].
+        probabilities: float32 [n, classes], in 0..1.
+    """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
@@ -21,21 +27,23 @@ class ReferenceAnswers(NamedTuple):
 
     @property
     def accuracy(self) -> float:
-        """Share of the images that the model gets right, 0..1."""
+        """Fraction of the images that are classified correctly, 0..1."""
         return float(np.mean(self.probabilities.argmax(axis=1) == self.labels))
 
 
-def read(folder: Path) -> ReferenceAnswers:
-    """From a ModelEvaluation artifact. Raises OSError, ValueError or KeyError if they are not there or damaged."""
+def read(folder: Path) -> ReferencePredictions:
+    """Read from a ModelEvaluation artifact. Raises OSError, ValueError or KeyError if missing or damaged."""
     with np.load(folder / FILE_NAME, allow_pickle=False) as arrays:
-        return ReferenceAnswers(arrays["images"], arrays["labels"], arrays["probabilities"])
+        return ReferencePredictions(arrays["images"], arrays["labels"], arrays["probabilities"])
 
 
-def write(answers: ReferenceAnswers, folder: Path) -> None:
-    np.savez(folder / FILE_NAME, **answers._asdict())
+def write(predictions: ReferencePredictions, folder: Path) -> None:
+    np.savez(folder / FILE_NAME, **predictions._asdict())
 
 
-def ask(saved_model: Path, files: Sequence[str], image_size: tuple[int, int], batch: int = 1000) -> ReferenceAnswers:
+def predict(
+    saved_model: Path, files: Sequence[str], image_size: tuple[int, int], batch: int = 1000
+) -> ReferencePredictions:
     """Run `serving_default` of a SavedModel on raw tf.Examples.
 
     Args:
@@ -54,6 +62,6 @@ def ask(saved_model: Path, files: Sequence[str], image_size: tuple[int, int], ba
         parsed = tf.io.parse_example(records, spec)
         raw = tf.io.decode_raw(parsed[contract.IMAGE], tf.uint8)
         images = tf.reshape(raw, [-1, *image_size])
-        answer = signature(**{contract.IMAGES: images})[contract.PROBABILITIES]
-        parts.append((images.numpy(), parsed[contract.LABEL].numpy(), answer.numpy()))
-    return ReferenceAnswers(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        probabilities = signature(**{contract.IMAGES: images})[contract.PROBABILITIES]
+        parts.append((images.numpy(), parsed[contract.LABEL].numpy(), probabilities.numpy()))
+    return ReferencePredictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))

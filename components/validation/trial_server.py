@@ -1,4 +1,4 @@
-"""A model server of its own for one model, started and asked through the serving command line, and gone afterwards."""
+"""A temporary model server for one model, started and called by the serving command line."""
 
 from __future__ import annotations
 
@@ -7,42 +7,50 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from components.common import ROOT, contract
+from components.common.errors import InputError
+from components.common.ports import free_port
 
 STOP_TIMEOUT_S: Final = 15
 LOG_LINES: Final = 15
 
 
-class ServerError(Exception):
-    """The server did not start, or a request failed; the text says which and ends with the server's last words."""
+class ServerError(InputError):
+    """A server did not start, or a request to it failed."""
+
+
+class TrialServer(NamedTuple):
+    """A server that runs. load_s: seconds from its start until the model was AVAILABLE."""
+
+    grpc_port: int
+    rest_port: int
+    load_s: float
 
 
 @contextlib.contextmanager
-def served(model: Path, folder: Path, backend: str, timeout_s: float) -> Iterator[tuple[int, int, float]]:
-    """Serve a SavedModel from its own process; yields (gRPC port, REST port, seconds until AVAILABLE).
-
-    The server ends with this process, whatever ends it.
+def running_server(model: Path, folder: Path, backend: str, timeout_s: float) -> Iterator[TrialServer]:
+    """Serve a SavedModel from a process of its own. The server ends with this process, even if that is killed.
 
     Args:
         folder: for the server's home and log; removed by the caller.
 
     Raises:
-        ServerError: it did not become AVAILABLE in time.
+        ServerError: the model was not AVAILABLE in time, or the block raised one; it ends with the server's log.
     """
     version = folder / "serving_model" / contract.MODEL_NAME / "1"
     shutil.copytree(model, version, copy_function=os.link)
-    grpc_port, rest_port = _free_port(), _free_port()
+    grpc_port, rest_port = free_port(), free_port()
     options = {
         "--with-parent": os.getpid(),
         "--home": folder,
@@ -50,19 +58,24 @@ def served(model: Path, folder: Path, backend: str, timeout_s: float) -> Iterato
         "--grpc-port": grpc_port,
         "--rest-port": rest_port,
     }
-    words = [sys.executable, "-m", "serving", "up", "--foreground", "--unproven"]
-    words += [str(word) for option in options.items() for word in option]
-    server_log = folder / "server.log"
+    command = [sys.executable, "-m", "serving", "up", "--foreground", "--unproven"]
+    command += [str(word) for option in options.items() for word in option]
+    log = folder / "server.log"
     started = time.monotonic()
-    with open(server_log, "wb") as output:
-        process = subprocess.Popen(words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    with open(log, "wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
         while not _available(rest_port):
-            if process.poll() is not None or time.monotonic() - started > timeout_s:
-                state = "ended" if process.poll() is not None else f"was not AVAILABLE within {timeout_s:g} s"
-                raise ServerError(f"the server {state}:\n{tail(server_log)}")
+            if process.poll() is not None:
+                raise ServerError("the server ended")
+            if time.monotonic() - started > timeout_s:
+                raise ServerError(f"the server was not AVAILABLE within {timeout_s:g} s")
             time.sleep(0.02)
-        yield grpc_port, rest_port, time.monotonic() - started
+        yield TrialServer(grpc_port, rest_port, time.monotonic() - started)
+    except ServerError as e:
+        lines = log.read_text(errors="replace").splitlines()[-LOG_LINES:]
+        remedy = "\n".join([*e.remedy.splitlines(), "The end of the server's log:", *lines])
+        raise ServerError(e.problem, remedy) from e
     finally:
         process.send_signal(signal.SIGTERM)
         try:
@@ -72,25 +85,39 @@ def served(model: Path, folder: Path, backend: str, timeout_s: float) -> Iterato
             process.wait()
 
 
-def replay(images: Any, folder: Path, grpc_port: int, rest_port: int, singles: int) -> tuple[dict[str, Any], Any]:
-    """Have the serving client ask about every image; returns its report and the answers by transport.
+def replay(
+    images: npt.NDArray[np.uint8],
+    scratch: Path,
+    grpc_port: int,
+    rest_port: int,
+    singles: int,
+    label: str | None = None,
+) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.float32]]]:
+    """Send images to a server on this machine, by the command `replay` of the serving client.
+
+    Args:
+        images: uint8 [n, height, width], all sent over gRPC: the first `singles` one by one, the rest in batches.
+        scratch: an existing folder for the command's files.
+        singles: how many are sent over REST, too, one by one.
+        label: version label of the requests; None sends them without one.
+
+    Returns:
+        The command's JSON report; and probabilities by transport: "grpc" [n, classes], "rest" [singles, classes].
 
     Raises:
         ServerError: a request failed.
     """
-    asked, answered = folder / "images.npy", folder / "answers.npz"
-    np.save(asked, images)
-    words = [sys.executable, "-m", "serving", "replay", str(asked), "--output", str(answered), "--singles",
-             str(singles), "--grpc-port", str(grpc_port), "--rest-port", str(rest_port), "--json"]  # fmt: skip
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    sent, received = scratch / "images.npy", scratch / "predictions.npz"
+    np.save(sent, images)
+    options = ["--singles", str(singles), "--grpc-port", str(grpc_port), "--rest-port", str(rest_port)]
+    options += ["--label", label] if label else []
+    command = [sys.executable, "-m", "serving", "replay", str(sent), "--output", str(received), "--json", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        raise ServerError(f"{done.stderr.strip()}\nThe server's last words:\n{tail(folder / 'server.log')}")
-    with np.load(answered, allow_pickle=False) as arrays:
+        problem, _, remedy = done.stderr.strip().partition("\n")
+        raise ServerError(problem or f"python -m serving replay ended with exit code {done.returncode}", remedy)
+    with np.load(received, allow_pickle=False) as arrays:
         return json.loads(done.stdout.splitlines()[-1]), dict(arrays)
-
-
-def tail(path: Path, lines: int = LOG_LINES) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
 
 
 def _available(rest_port: int) -> bool:
@@ -100,9 +127,3 @@ def _available(rest_port: int) -> bool:
     except (OSError, ValueError, KeyError):
         return False
     return any(state["state"] == "AVAILABLE" for state in states)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

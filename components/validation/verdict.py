@@ -1,4 +1,4 @@
-"""Verdicts: what was measured, the bound it had to hold, and whether it did. No heavy import."""
+"""Verdicts on a model: what was measured, its thresholds, and whether it passed. No heavy import."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ OVERALL: Final = "overall"
 
 @dataclass(frozen=True)
 class Check:
-    """One bound and whether the model holds it.
+    """One threshold and whether the model meets it.
 
     Attributes:
         metric, slice: what was measured, e.g. recall of "3", or accuracy "overall".
-        value: measured on the candidate.
-        bound: lowest passing value, or the highest if `at_most`.
+        value: of the candidate.
+        bound: the threshold: lowest passing value, or highest if `at_most`.
+        passed: whether the value meets the threshold.
         baseline: the same metric of the last blessed model; None if it was not compared.
-        passed: the verdict.
     """
 
     metric: str
@@ -39,21 +39,21 @@ class Check:
 def describe(check: Check) -> str:
     """`recall[8] 0.9410 < 0.9500`"""
     sign = {(True, False): ">=", (False, False): "<", (True, True): "<=", (False, True): ">"}
-    against = "" if check.baseline is None else f" (baseline {check.baseline:.4f})"
+    baseline = "" if check.baseline is None else f" (baseline {check.baseline:.4f})"
     value, bound = (f"{number:.4f}" if 1e-3 < abs(number) < 1e4 else f"{number:.3g}" for number in
                     (check.value, check.bound))  # fmt: skip
-    return f"{check.metric}[{check.slice}] {value} {sign[check.passed, check.at_most]} {bound}{against}"
+    return f"{check.metric}[{check.slice}] {value} {sign[check.passed, check.at_most]} {bound}{baseline}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a gate decided about a model, and why.
+    """The decision on a model, and the reasons.
 
     Attributes:
         blessed: whether the model passed.
-        checks: every bound.
-        error: what kept the checks from being made, e.g. a server that did not start.
-        metrics: further figures, as {"overall" or a digit: {metric: value}} or {name: matrix}.
+        checks: one per threshold.
+        error: why the checks could not be made, e.g. a server that did not start.
+        metrics: further numbers: {name: value}, {"slices": {"overall" or a class: {metric: value}}} or {name: matrix}.
     """
 
     blessed: bool
@@ -63,7 +63,7 @@ class Verdict:
 
     @property
     def failures(self) -> list[str]:
-        """One line per reason for not being blessed."""
+        """One line for each reason why the model is not blessed."""
         return [*([self.error] if self.error else []), *(describe(check) for check in self.checks if not check.passed)]
 
     def write(self, path: Path) -> None:

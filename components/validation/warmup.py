@@ -1,4 +1,4 @@
-"""Warm-up requests: a model server replays them when it loads a version, so that no client pays for the first call."""
+"""Warm-up requests: a model server replays them when it loads a version, so that the first request is not slow."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_
 from components.common import contract
 
 FILE: Final = Path("assets.extra", "tf_serving_warmup_requests")  # where TensorFlow Serving looks
-BATCHES: Final = (1, 32)  # images per request: matrix products take other code for one row than for several
+BATCHES: Final = (1, 32)  # images per request: matrix products of one row run other code than those of several
 
 
 def requests(images: npt.NDArray[np.uint8]) -> list[prediction_log_pb2.PredictionLog]:
-    """One request per signature and batch size, of real images: uint8 [n, height, width], n at least 1."""
+    """One request per signature and batch size.
+
+    Args:
+        images: real ones, uint8 [n, height, width], n at least 1; repeated to fill a batch.
+    """
     logs = []
     for batch in BATCHES:
         some = np.resize(images, (batch, *images.shape[1:]))
@@ -29,7 +33,7 @@ def requests(images: npt.NDArray[np.uint8]) -> list[prediction_log_pb2.Predictio
 
 
 def write(saved_model: Path, logs: list[prediction_log_pb2.PredictionLog]) -> None:
-    """Put the requests where TensorFlow Serving looks for them: assets.extra/tf_serving_warmup_requests."""
+    """Write the requests to assets.extra/tf_serving_warmup_requests of a SavedModel."""
     path = saved_model / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:

@@ -1,11 +1,11 @@
-"""Verdicts and what is said about them."""
+"""Verdicts: their messages and their file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.validation.verdict import Check, Verdict, describe
@@ -17,7 +17,7 @@ CHECKS = st.builds(
 
 
 @pytest.mark.parametrize(
-    ("check", "says"),
+    ("check", "line"),
     [
         (Check("recall", "8", 0.941, 0.95, False), "recall[8] 0.9410 < 0.9500"),
         (Check("accuracy", "overall", 0.98, 0.97, True, 0.985), "accuracy[overall] 0.9800 >= 0.9700 (baseline 0.9850)"),
@@ -26,28 +26,34 @@ CHECKS = st.builds(
         (Check("size_bytes", "overall", 2e8, 1e8, False, at_most=True), "size_bytes[overall] 2e+08 > 1e+08"),
     ],
 )
-def test_a_check_in_one_line(check: Check, says: str) -> None:
-    assert describe(check) == says
+def test_a_check_in_one_line(check: Check, line: str) -> None:
+    assert describe(check) == line
 
 
-def test_the_reasons_for_a_refusal_are_its_error_and_its_failed_checks() -> None:
+def test_failures_are_the_error_and_the_failed_checks() -> None:
     good, bad = Check("recall", "0", 1.0, 0.9, True), Check("recall", "1", 0.5, 0.9, False)
     assert Verdict(True, [good]).failures == []
     assert Verdict(False, [good, bad], error="no server").failures == ["no server", "recall[1] 0.5000 < 0.9000"]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("verdict")
+
+
 @given(st.booleans(), st.lists(CHECKS), st.none() | st.text())
-def test_a_verdict_survives_its_file(
-    tmp_path_factory: pytest.TempPathFactory, blessed: bool, checks: list[Check], error: str | None
+@settings(max_examples=30)
+def test_a_verdict_is_read_as_it_was_written(
+    folder: Path, blessed: bool, checks: list[Check], error: str | None
 ) -> None:
-    path = tmp_path_factory.mktemp("verdict") / "verdict.json"
+    path = folder / "verdict.json"
     verdict = Verdict(blessed, checks, error, {"slices": {"overall": {"accuracy": 0.5}}})
     verdict.write(path)
     assert Verdict.read(path) == verdict
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"blessed": true, "checks": [{"metric": "x"}]}'])
-def test_a_damaged_verdict_is_none(tmp_path: Path, content: str) -> None:
+def test_a_damaged_verdict_raises(tmp_path: Path, content: str) -> None:
     (tmp_path / "verdict.json").write_text(content)
     with pytest.raises((ValueError, TypeError, KeyError)):
         Verdict.read(tmp_path / "verdict.json")
