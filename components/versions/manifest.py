@@ -1,4 +1,4 @@
-"""manifest.json in every pushed version: where it came from, why it was let through, and the hash of each file."""
+"""manifest.json in every pushed version: its run, the checks that it passed, and the hash of each file."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ PUSH_AGAIN: Final = "Roll back to another version (python -m serving rollback), 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is known about a pushed version.
+    """The record of a pushed version.
 
     Attributes:
-        version: its number, the name of its folder.
-        run_id, git_commit, created_utc: of the run that pushed it; the commit ends in "+changes" if files differed.
+        version: its number, which is the name of its folder.
+        run_id, git_commit, created_utc: of the run that pushed it; the commit ends in "+changes" if files differed
+            from it.
         settings: of that run, by section.
         data_sha256: of the IDX files, uncompressed, by file.
         blessed, infra_blessed: the verdicts of Evaluator and InfraValidator.
-        gate, infra: their checks, as dicts of gate.Check.
+        gate, infra: their checks: components.validation.verdict.Check as dicts.
         metrics: overall, by name.
-        weights_sha256: see weights.py; equal for equal weights.
+        weights_sha256: see weights.py.
         files: SHA-256 of every other file of the version, by path relative to its folder.
     """
 
@@ -54,12 +55,12 @@ def write(manifest: Manifest, folder: Path) -> None:
 
 
 def read(folder: Path) -> Manifest:
-    """Raises InputError if the version has no manifest, or one that cannot be understood."""
+    """The manifest in the folder of a version. Raises InputError if it is missing or invalid."""
     path = folder / FILE_NAME
     try:
         return Manifest(**json.loads(path.read_text()))
     except FileNotFoundError:
-        raise InputError(f"{folder}: has no {FILE_NAME}, so nothing vouches for it", PUSH_AGAIN) from None
+        raise InputError(f"{folder}: has no {FILE_NAME}, so it cannot be verified", PUSH_AGAIN) from None
     except (OSError, ValueError, TypeError) as e:
         raise InputError(f"{path}: not a manifest ({e})", PUSH_AGAIN) from e
 
@@ -76,10 +77,10 @@ def file_hashes(folder: Path) -> dict[str, str]:
 
 
 def verify(folder: Path) -> Manifest:
-    """The manifest of a pushed version, if it vouches for it.
+    """Compare a pushed version with its manifest, and return the manifest.
 
     Raises:
-        InputError: there is none, it is another version's, the model was not blessed, or a file is not what it was.
+        InputError: no valid manifest, the manifest of another version, a model that was not blessed, or changed files.
     """
     manifest = read(folder)
     if str(manifest.version) != folder.name:
@@ -87,11 +88,11 @@ def verify(folder: Path) -> Manifest:
     if manifest.blessed is not True or manifest.infra_blessed is not True:
         raise InputError(f"{folder}: its manifest does not say that the model was blessed", PUSH_AGAIN)
     if changed := changed_files(manifest, folder):
-        raise InputError(f"{folder}: not as it was pushed: {', '.join(changed)}", PUSH_AGAIN)
+        raise InputError(f"{folder}: changed since it was pushed: {', '.join(changed)}", PUSH_AGAIN)
     return manifest
 
 
 def changed_files(manifest: Manifest, folder: Path) -> list[str]:
-    """Files that were changed, added or removed since the push."""
+    """Names of the files that were changed, added or removed since the push."""
     now = file_hashes(folder)
     return sorted(name for name in now.keys() | manifest.files.keys() if now.get(name) != manifest.files.get(name))

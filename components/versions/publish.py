@@ -1,4 +1,4 @@
-"""Publish a model version in one rename: TensorFlow Serving sees it whole or not at all."""
+"""Publish a model version by one rename: TensorFlow Serving sees a complete version or none."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from components.common.errors import InputError
+from components.common.files import sync
 from components.versions import manifest
 from components.versions.manifest import Manifest
 
-TEMPORARY: Final = ".pushing-"  # TensorFlow Serving ignores folders whose names are no numbers
+TEMPORARY: Final = ".pushing-"  # TensorFlow Serving ignores folders whose name is not a number
 DELETED: Final = ".deleting-"
 
 
@@ -23,35 +24,35 @@ def publish(
     base: Path,
     now_s: int,
     describe: Callable[[int, dict[str, str]], Manifest] | None = None,
-    untrue: Collection[int] = (),
+    tampered: Collection[int] = (),
 ) -> Path:
-    """Copy the SavedModel `model` to `base/<version>` so that the version appears complete, in one rename.
+    """Copy the SavedModel `model` to `base/<version>`, which appears by one rename.
 
-    If the newest version is this very model, untouched, it is taken as published: a push that was killed between the
-    rename and its record in MLMD leaves such a one.
+    If the newest version is an unchanged copy of this model, nothing is copied. A push that was killed between the
+    rename and its record in MLMD leaves such a version.
 
     Args:
         model: folder of a SavedModel.
         base: the folder that TensorFlow Serving watches; created if missing.
-        now_s: seconds since the epoch, the version unless a later one exists already.
-        describe: makes the manifest from the version and the SHA-256 of each file; None leaves it out.
-        untrue: versions that are known not to be what was pushed, whatever their manifest says.
+        now_s: seconds since the epoch; the version number, unless `base` has an equal or higher one.
+        describe: returns the manifest, from the version and the SHA-256 of each file; None writes no manifest.
+        tampered: versions that are known to differ from what was pushed, whatever their manifest says.
 
     Returns:
-        The folder of the version; its number is above every other in `base`.
+        The folder of the version, which has the highest number in `base`.
 
     Raises:
-        InputError: the copy does not equal the original.
+        InputError: the copy differs from the original.
     """
     base.mkdir(parents=True, exist_ok=True)
     files = manifest.file_hashes(model)
     with _locked(base):
-        for stale in [*base.glob(f"{TEMPORARY}*"), *base.glob(f"{DELETED}*")]:  # of a killed push: we hold the lock
+        for stale in [*base.glob(f"{TEMPORARY}*"), *base.glob(f"{DELETED}*")]:  # of a killed push
             shutil.rmtree(stale)
-        taken = versions(base)
-        if taken and taken[-1] not in untrue and _is_untouched(base / str(taken[-1]), files):
-            return base / str(taken[-1])
-        version = max([now_s, *(number + 1 for number in taken)])
+        existing = versions(base)
+        if existing and existing[-1] not in tampered and _is_unchanged(base / str(existing[-1]), files):
+            return base / str(existing[-1])
+        version = max([now_s, *(number + 1 for number in existing)])
         temporary = base / f"{TEMPORARY}{version}"
         try:
             shutil.copytree(model, temporary)
@@ -62,52 +63,45 @@ def publish(
             if describe is not None:
                 manifest.write(describe(version, files), temporary)
             for root, _, names in os.walk(temporary, topdown=False):
-                for name in names:
-                    _sync(Path(root, name))
-                _sync(Path(root))
+                for name in [*names, ""]:  # "" is the folder itself
+                    sync(Path(root, name))
             target = base / str(version)
             temporary.rename(target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        _sync(base)
+        sync(base)
     return target
 
 
-def prune(base: Path, keep: int, pinned: Collection[int]) -> list[int]:
-    """Delete all but the newest `keep` versions, except pinned ones; returns the versions that went.
+def prune(base: Path, keep: int, protected: Collection[int]) -> list[int]:
+    """Delete all but the newest `keep` versions and the protected ones; returns the deleted versions.
 
-    A version leaves by one rename, too: no server ever finds half of it.
+    A version disappears by one rename: no server finds a part of it.
     """
-    gone = []
+    deleted = []
     with _locked(base):
         for version in versions(base)[:-keep]:
-            if version not in pinned:
-                doomed = base / f"{DELETED}{version}"
-                (base / str(version)).rename(doomed)
-                shutil.rmtree(doomed)
-                gone.append(version)
-    return gone
+            if version not in protected:
+                renamed = (base / str(version)).rename(base / f"{DELETED}{version}")
+                shutil.rmtree(renamed)
+                deleted.append(version)
+    return deleted
 
 
 def versions(base: Path) -> list[int]:
-    """Numbers of the versions in `base`, ascending."""
-    return sorted(int(child.name) for child in base.iterdir() if child.name.isdecimal() and child.is_dir())
+    """Numbers of the versions in `base`, ascending; [] if there is no such folder."""
+    try:
+        return sorted(int(c.name) for c in base.iterdir() if c.name.isascii() and c.name.isdecimal() and c.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
-def _is_untouched(version: Path, files: dict[str, str]) -> bool:
+def _is_unchanged(version: Path, files: dict[str, str]) -> bool:
     try:
         return manifest.verify(version).files == files
     except InputError:
         return False
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

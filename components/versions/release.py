@@ -1,7 +1,7 @@
-"""Which pushed versions are in use: by a label, by a rollback to come, or by the server. No heavy import.
+"""Which pushed versions are in use: by a label, by the server, or by the next rollback. No heavy import.
 
-The operator's decisions are in one JSON file, `<home>/serving/release.json`, which `python -m serving promote`,
-`canary` and `rollback` write. The server's model config file is generated from it.
+The operator's decisions are in `<home>/serving/release.json`, written by `python -m serving promote`, `canary` and
+`rollback`. The server's model config file is generated from it.
 """
 
 from __future__ import annotations
@@ -13,22 +13,23 @@ from typing import Any, Final
 
 from components.common import contract
 from components.common.errors import InputError
+from components.versions.publish import versions
 
 RELEASE_FILE: Final = Path("serving", "release.json")
-NEWEST_SERVED: Final = 2  # versions that are loaded as long as nothing was promoted
+NEWEST_SERVED: Final = 2  # versions that are loaded until one is promoted
 
 
 @dataclass(frozen=True)
 class Release:
-    """What is to be served. Without a stable version: the newest pushed ones, as TensorFlow Serving does by default.
+    """What to serve. Without a stable version: the newest pushed ones.
 
     Attributes:
         stable: the version of the label `stable`.
-        canary: the version under test; without one the label `canary` is where `stable` is.
-        earlier: stable versions before this one, oldest first: where a rollback goes.
-        pending: a change that is under way or was killed: its "action", the version "asked" for (None: the default)
-            and the "version" that this was.
-        entry: the latest change as the history has it, or is about to.
+        canary: the version under test; if None, the label `canary` is at the stable version.
+        earlier: former stable versions, oldest first; a rollback goes to the last one.
+        pending: a change that is being applied or was killed: its "action", the requested version "asked" (None: the
+            default) and the resulting "version".
+        entry: the history's entry of the latest change; it may not be in the history yet.
     """
 
     stable: int | None = None
@@ -40,34 +41,34 @@ class Release:
     def __post_init__(self) -> None:
         numbers = [self.stable, self.canary, *self.earlier]
         if any(type(number) is not int or number < 0 for number in numbers if number is not None):
-            raise ValueError("a version is no number")
+            raise ValueError("a version is not a number")
         if self.stable is None and self.canary is not None:
             raise ValueError("a canary without a stable version")
         if self.pending is not None and not (
             type(self.pending["version"]) is int and type(self.pending["asked"]) in (int, type(None))
         ):
-            raise ValueError("a version is no number")
+            raise ValueError("a version is not a number")
 
     @property
     def previous(self) -> int | None:
-        """Where the next rollback goes."""
+        """The version that the next rollback goes to."""
         return self.earlier[-1] if self.earlier else None
 
     @property
     def labels(self) -> dict[str, int]:
-        """Versions by label. Both labels exist or none, so that no client's label ceases to be known."""
+        """Versions by label: both labels or none, so that a label in a client's requests does not become unknown."""
         if self.stable is None:
             return {}
         return {"stable": self.stable, "canary": self.stable if self.canary is None else self.canary}
 
 
 def read_release(home_root: Path) -> Release:
-    """What is to be served from a home. Raises InputError if the file is damaged or cannot be read."""
+    """What to serve from a home. Raises InputError if the file is damaged or cannot be read."""
     path = home_root / RELEASE_FILE
     try:
         found = json.loads(path.read_text())
         if not isinstance(found, dict):
-            raise ValueError("no JSON object")
+            raise ValueError("not a JSON object")
         known = {field.name: found[field.name] for field in fields(Release) if field.name in found}
         return Release(**{**known, "earlier": tuple(known.get("earlier", ()))})
     except FileNotFoundError:
@@ -77,7 +78,7 @@ def read_release(home_root: Path) -> Release:
     except (ValueError, TypeError, KeyError, RecursionError) as e:
         raise InputError(
             f"{path}: damaged ({e})",
-            "What was served says: python -m serving history. Delete the file, then: python -m serving promote VERSION",
+            "Delete it, then: python -m serving promote VERSION (what was served before: python -m serving history)",
         ) from e
 
 
@@ -86,19 +87,15 @@ def version_folder(home_root: Path, version: int) -> Path:
 
 
 def pushed_versions(home_root: Path) -> list[int]:
-    """Versions that lie in a home, ascending; [] if none was pushed."""
-    base = home_root / "serving_model" / contract.MODEL_NAME
-    try:
-        return sorted(int(c.name) for c in base.iterdir() if c.name.isascii() and c.name.isdecimal() and c.is_dir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    """Versions in a home, ascending; [] if none was pushed."""
+    return versions(home_root / "serving_model" / contract.MODEL_NAME)
 
 
 def served_versions(home_root: Path, release: Release) -> set[int]:
-    """Versions that the server loads, of those that are there.
+    """Versions in the home that the server loads.
 
-    The version that a rollback would go to stays loaded, so that the rollback loads nothing. Not if it is newer than
-    the stable one: requests without a label get the highest version that is loaded.
+    The version that a rollback would go to stays loaded, so that the rollback is immediate. Not if it is newer than
+    the stable one: requests without a label go to the highest loaded version.
     """
     pushed = pushed_versions(home_root)
     if release.stable is None:
@@ -109,13 +106,13 @@ def served_versions(home_root: Path, release: Release) -> set[int]:
     return wanted & set(pushed)
 
 
-def pinned_versions(home_root: Path) -> set[int]:
-    """Versions that must not be deleted: labels, the server and the next rollback need them.
+def protected_versions(home_root: Path) -> set[int]:
+    """Versions that must not be deleted: labels, the server or the next rollback use them.
 
     Raises:
-        InputError: the file that would tell is damaged; then nothing may be deleted.
+        InputError: release.json is damaged; then nothing may be deleted.
     """
     release = read_release(home_root)
-    coming = release.pending["version"] if release.pending else None
-    named = {*release.labels.values(), release.previous, coming}
+    pending = release.pending["version"] if release.pending else None
+    named = {*release.labels.values(), release.previous, pending}
     return served_versions(home_root, release) | {number for number in named if number is not None}

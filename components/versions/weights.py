@@ -1,4 +1,4 @@
-"""One hash for a model's weights: equal for equal values, whatever file holds them. No TensorFlow import."""
+"""A hash of a model's weights: equal for equal values, in whatever file they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Homes with pushed versions, as the Pusher leaves them: each with a manifest."""
+"""Homes with pushed versions and their manifests, without running a pipeline."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def folder(home: Path, version: int) -> Path:
 
 
 def push(home: Path, version: int, source: Path | None = None, **changes: Any) -> Path:
-    """Version `version` of a home: a copy of `source`, or a file that is no model. Keywords change its manifest."""
+    """Create a version: a copy of `source`, or a file that is not a model. Keywords change fields of its manifest."""
     target = folder(home, version)
     if source is None:
         target.mkdir(parents=True)
         (target / "saved_model.pb").write_bytes(b"no model")
     else:
         shutil.copytree(source, target)
-    known = Manifest(
+    created = Manifest(
         model="mnist",
         version=version,
         run_id="run",
@@ -39,5 +39,5 @@ def push(home: Path, version: int, source: Path | None = None, **changes: Any) -
         weights_sha256="",
         files=manifest.file_hashes(target),
     )
-    manifest.write(replace(known, **changes), target)
+    manifest.write(replace(created, **changes), target)
     return target

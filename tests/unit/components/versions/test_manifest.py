@@ -1,4 +1,4 @@
-"""The manifest vouches for a version as it was pushed, and for nothing else."""
+"""A version matches its manifest only as it was pushed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def version(tmp_path: Path) -> Path:
     return push(tmp_path, 7)
 
 
-def test_an_untouched_version_is_vouched_for(version: Path) -> None:
+def test_an_unchanged_version_is_verified(version: Path) -> None:
     assert manifest.verify(version).version == 7
 
 
@@ -39,20 +39,20 @@ def _edit(**changes: object) -> Callable[[Path], None]:
         (lambda version: (version / manifest.FILE_NAME).unlink(), "has no manifest.json"),
         (lambda version: (version / manifest.FILE_NAME).write_text("{"), "not a manifest"),
         (lambda version: (version / manifest.FILE_NAME).write_text("[]"), "not a manifest"),
-        (_edit(unheard_of=1), "not a manifest"),
+        (_edit(unknown=1), "not a manifest"),
         (_edit(version=8), "manifest is of version 8"),
         (_edit(blessed=False), "blessed"),
         (_edit(infra_blessed=None), "blessed"),
         (_edit(files={}), "saved_model.pb"),
     ],
 )
-def test_whatever_is_changed_is_named(version: Path, tamper: Callable[[Path], object], says: str) -> None:
+def test_every_change_is_named(version: Path, tamper: Callable[[Path], object], says: str) -> None:
     tamper(version)
     with pytest.raises(InputError, match=says):
         manifest.verify(version)
 
 
-def test_a_version_under_another_number_is_not_vouched_for(version: Path) -> None:
+def test_a_version_under_another_number_is_refused(version: Path) -> None:
     moved = version.rename(version.with_name("9"))
     with pytest.raises(InputError, match="manifest is of version 7"):
         manifest.verify(moved)

@@ -29,7 +29,7 @@ def visible(base: Path) -> list[str]:
     return sorted(path.name for path in base.iterdir() if not path.name.startswith("."))
 
 
-def test_versions_are_whole_and_rise_even_when_the_clock_does_not(model: Path, tmp_path: Path) -> None:
+def test_versions_are_complete_and_increase_even_when_the_clock_does_not(model: Path, tmp_path: Path) -> None:
     base = tmp_path / "serving" / "mnist"
     versions = [publish(model, base, now_s) for now_s in (100, 100, 50)]
     assert [version.name for version in versions] == ["100", "101", "102"]
@@ -44,7 +44,7 @@ def described(version: int, files: dict[str, str]) -> Manifest:
     )  # fmt: skip
 
 
-def test_the_newest_version_is_not_pushed_twice_unless_it_was_touched(model: Path, tmp_path: Path) -> None:
+def test_the_newest_version_is_not_pushed_twice_unless_it_was_changed(model: Path, tmp_path: Path) -> None:
     base = tmp_path / "mnist"
     first = publish(model, base, 1, described)
     assert publish(model, base, 5, described) == first
@@ -54,18 +54,18 @@ def test_the_newest_version_is_not_pushed_twice_unless_it_was_touched(model: Pat
     (model / "saved_model.pb").write_bytes(b"trained again")
     assert publish(model, base, 5, described).name == "6"
     assert publish(model, base, 5, described).name == "6"
-    assert publish(model, base, 5, described, untrue=[6]).name == "7"
+    assert publish(model, base, 5, described, tampered=[6]).name == "7"
     assert visible(base) == ["1", "5", "6", "7"]
 
 
-def test_old_versions_go_unless_they_are_pinned(model: Path, tmp_path: Path) -> None:
+def test_old_versions_are_deleted_unless_they_are_protected(model: Path, tmp_path: Path) -> None:
     base = tmp_path / "mnist"
     for now_s in (8, 9, 10, 11):
         publish(model, base, now_s)
-    assert prune(base, keep=2, pinned={8}) == [9]
+    assert prune(base, keep=2, protected={8}) == [9]
     assert visible(base) == ["10", "11", "8"]
-    assert prune(base, keep=5, pinned=()) == []
-    assert prune(base, keep=1, pinned=()) == [8, 10]
+    assert prune(base, keep=5, protected=()) == []
+    assert prune(base, keep=1, protected=()) == [8, 10]
     assert not list(base.glob(".deleting-*"))
 
 
@@ -99,19 +99,20 @@ def _publish_often(model: Path, base: Path, times: int) -> None:
         publish(model, base, 1)
 
 
-def test_two_pushers_at_once_never_share_a_version(model: Path, tmp_path: Path) -> None:
+def test_two_concurrent_pushers_never_share_a_version(model: Path, tmp_path: Path) -> None:
     base = tmp_path / "mnist"
     spawn = multiprocessing.get_context("spawn")
-    both = [spawn.Process(target=_publish_often, args=(model, base, 10)) for _ in range(2)]
+    both = [spawn.Process(target=_publish_often, args=(model, base, 5)) for _ in range(2)]
     for process in both:
         process.start()
     for process in both:
         process.join(120)
-    assert [int(name) for name in visible(base)] and len(visible(base)) == 20
+    assert [process.exitcode for process in both] == [0, 0]
+    assert len(visible(base)) == 10 and all(name.isdecimal() for name in visible(base))
 
 
-@pytest.mark.parametrize("delay_s", [0.0, 0.002, 0.005, 0.01, 0.02, 0.05])
-def test_kill_9_at_any_moment_shows_whole_versions_only(model: Path, tmp_path: Path, delay_s: float) -> None:
+@pytest.mark.parametrize("delay_s", [0.0, 0.005, 0.02])
+def test_kill_9_leaves_complete_versions_only(model: Path, tmp_path: Path, delay_s: float) -> None:
     base = tmp_path / "mnist"
     base.mkdir()
     started = base / "started"

@@ -8,7 +8,7 @@ from components.versions.weights import weights_sha256
 WEIGHTS = {"weights/0": np.arange(6, dtype=np.float32).reshape(2, 3), "biases/0": np.zeros(3, np.float32)}
 
 
-def test_equal_weights_have_one_hash_whatever_their_order_and_layout() -> None:
+def test_the_hash_does_not_depend_on_order_and_memory_layout() -> None:
     other = {name: np.asfortranarray(WEIGHTS[name]).astype(">f4") for name in reversed(WEIGHTS)}
     assert weights_sha256(other) == weights_sha256(WEIGHTS)
 
@@ -23,5 +23,5 @@ def test_equal_weights_have_one_hash_whatever_their_order_and_layout() -> None:
     ],
     ids=["value", "shape", "dtype", "name"],
 )
-def test_what_differs_shows(changed: dict[str, np.ndarray]) -> None:
+def test_every_difference_changes_the_hash(changed: dict[str, np.ndarray]) -> None:
     assert weights_sha256(WEIGHTS | changed) != weights_sha256(WEIGHTS)
