@@ -1,44 +1,154 @@
-"""Which model a candidate is compared with."""
+"""Baseline: the pushed version that a new model is compared with."""
 
 from __future__ import annotations
 
+import filecmp
 import logging
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from tfx.components.evaluator import constants
-from tfx.dsl.components.common.resolver import ResolverStrategy
-from tfx.types.artifact import ArtifactState
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.dsl.components.base import base_driver as dsl_base_driver
+from tfx.orchestration.portable import base_driver, data_types
+from tfx.proto.orchestration import driver_output_pb2
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types import standard_component_specs as keys
+from tfx.types.channel import BaseChannel, OutputChannel
+from tfx.utils import path_utils
 
-from components.validation.model_signature import Takes, unfit
+from components.common import contract
+from components.common.errors import InputError
+from components.validation import model_signature
+from components.versions import manifest, publish
 
 log = logging.getLogger(__name__)
+CANDIDATE: Final = "candidate"
+VERSIONS: Final = "versions"
+CHOICE: Final = "choice"  # property of the execution and of the output artifact
 
 
-class LatestBlessedBaseline(ResolverStrategy):
-    """The latest blessed model other than the candidate itself that takes the same images and classes.
+def objection(version: Path, candidate: Path) -> str | None:
+    """Why a pushed version cannot be the baseline of `candidate` (folders of SavedModels); None if it can."""
+    try:
+        manifest.verify(version)
+    except InputError as e:
+        return e.problem
+    theirs, ours = model_signature.read(version), model_signature.read(candidate)
+    if theirs is None or theirs != ours:
+        return f"its signature has {theirs}, the candidate's has {ours}"
+    # A comparison of a model with itself proves nothing.
+    return "it has the weights of the candidate" if same_weights(version, candidate) else None
 
-    TFX's LatestBlessedModelStrategy would, on a rerun, answer the candidate of the run before: comparing a model
-    with itself proves nothing, and the changed input would evaluate and push the same model again.
 
-    Input channels: `candidate` (the Trainer's model), `model` (all Models) and `model_blessing` (all ModelBlessings).
+def same_weights(one: Path, other: Path) -> bool:
+    """Whether two SavedModels have the same variables, byte for byte."""
+    mine, theirs = ({p.name: p for p in (m / "variables").glob("*.data-*")} for m in (one, other))
+    if not mine or mine.keys() != theirs.keys():
+        return False
+    return all(filecmp.cmp(mine[name], theirs[name], shallow=False) for name in mine)
+
+
+def baselines(versions: Path, candidate: Path) -> Iterator[Path]:
+    """The pushed versions that `candidate` can be compared with, the newest first."""
+    for number in reversed(publish.versions(versions) if versions.is_dir() else []):
+        version = versions / str(number)
+        if problem := objection(version, candidate):
+            log.info("version %d is not the baseline: %s", number, problem)
+        else:
+            yield version
+
+
+def choose(versions: Path, candidate: Path) -> str:
+    """Number and weights hash of the baseline, "1795438962 fc5d...", or "" if there is none."""
+    version = next(baselines(versions, candidate), None)
+    return f"{version.name} {manifest.read(version).weights_sha256}" if version else ""
+
+
+def copy(versions: Path, candidate: Path, target: Path) -> Path | None:
+    """Copy the baseline's SavedModel into the Model artifact `target`; returns its version's folder.
+
+    Without a baseline `target` holds contract.ABSENT_FILE, because a node always has all of its outputs.
+    """
+    saved_model = Path(path_utils.serving_model_dir(str(target)))
+    for version in baselines(versions, candidate):
+        try:
+            shutil.copytree(version, saved_model)
+        except (OSError, shutil.Error):  # deleted meanwhile by a push elsewhere that keeps fewer versions
+            log.info("version %s could not be read", version.name)
+            shutil.rmtree(saved_model, ignore_errors=True)
+            continue
+        return version
+    target.mkdir(parents=True, exist_ok=True)
+    (target / contract.ABSENT_FILE).write_text(f"No blessed version in {versions} can be the baseline\n")
+    return None
+
+
+class Driver(base_driver.BaseDriver, dsl_base_driver.BaseDriver):  # the component wants the one, the runner the other
+    """Puts the choice into the cache key: the node runs again when another version has become the baseline.
+
+    Only TFX's local orchestrator runs drivers. On Kubeflow Pipelines this node is never cached.
     """
 
-    def __init__(self, image_height: int, image_width: int, classes: int) -> None:
-        self._wanted = Takes(image_height, image_width, classes)
+    def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
+        candidate = artifact_utils.get_single_instance(execution_info.input_dict[CANDIDATE])
+        versions, model = Path(execution_info.exec_properties[VERSIONS]), _saved_model(candidate)
+        choice = choose(versions, model)
+        if not choice and _is_pushed(versions, model):
+            choice = self._choice_before(candidate.id)
+        output = driver_output_pb2.DriverOutput()
+        output.exec_properties[CHOICE].string_value = choice
+        return output
 
-    def resolve_artifacts(self, store: Any, input_dict: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        candidate = max((model.id for model in input_dict["candidate"]), default=None)
-        blessings = {
-            blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY): blessing
-            for blessing in input_dict["model_blessing"]
-            if blessing.get_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY) == constants.BLESSED_VALUE
-        }
-        for model in sorted(input_dict["model"], key=lambda model: model.id, reverse=True):
-            if model.id not in blessings or model.id == candidate or model.state == ArtifactState.DELETED:
-                continue
-            if problem := unfit(Path(model.uri), self._wanted):
-                log.info("blessed model %d is not the baseline: %s", model.id, problem)
-                continue
-            return {"candidate": input_dict["candidate"], "model": [model], "model_blessing": [blessings[model.id]]}
-        return {"candidate": input_dict["candidate"], "model": [], "model_blessing": []}
+    def _choice_before(self, candidate_id: int) -> str:
+        """The choice for this candidate when it was pushed: its baseline may have been deleted since, by that push."""
+        with self._mlmd_connection as handle:
+            store = handle.store
+            readers = {event.execution_id for event in store.get_events_by_artifact_ids([candidate_id])}
+            events = store.get_events_by_execution_ids(readers) if readers else []
+            produced = store.get_artifacts_by_id({event.artifact_id for event in events})
+            chosen = [a for a in produced if CHOICE in a.custom_properties]
+        return max(chosen, key=lambda a: a.id).custom_properties[CHOICE].string_value if chosen else ""
+
+
+class Executor(base_executor.BaseExecutor):
+    """Copies the baseline, so that a later push cannot delete it during the evaluation."""
+
+    def Do(self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]) -> None:
+        candidate = artifact_utils.get_single_instance(input_dict[CANDIDATE])
+        model = artifact_utils.get_single_instance(output_dict[keys.MODEL_KEY])
+        version = copy(Path(exec_properties[VERSIONS]), _saved_model(candidate), Path(model.uri))
+        model.set_string_custom_property(CHOICE, exec_properties.get(CHOICE, ""))
+        log.info("version %s", version.name) if version else log.info("none: no earlier version to compare with")
+
+
+class _Spec(component_spec.ComponentSpec):
+    INPUTS = {CANDIDATE: component_spec.ChannelParameter(type=standard_artifacts.Model)}
+    OUTPUTS = {keys.MODEL_KEY: component_spec.ChannelParameter(type=standard_artifacts.Model)}
+    PARAMETERS = {VERSIONS: component_spec.ExecutionParameter(type=str)}
+
+
+class Baseline(base_component.BaseComponent):
+    """TFX component: the newest blessed version in the folder `versions` that differs from the candidate, as a Model.
+
+    A version qualifies if its manifest is blessed and matches its files, and if it has the candidate's image size and
+    number of classes.
+    """
+
+    SPEC_CLASS = _Spec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+    DRIVER_CLASS = Driver
+
+    def __init__(self, candidate: BaseChannel, versions: Path) -> None:
+        model = OutputChannel(standard_artifacts.Model, self, keys.MODEL_KEY)
+        super().__init__(spec=_Spec(candidate=candidate, model=model, versions=str(versions)))
+
+
+def _saved_model(model: Any) -> Path:
+    return Path(path_utils.serving_model_path(model.uri))
+
+
+def _is_pushed(versions: Path, candidate: Path) -> bool:
+    numbers = publish.versions(versions) if versions.is_dir() else []
+    return any(same_weights(versions / str(number), candidate) for number in numbers)

@@ -12,13 +12,15 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 from tfx.components.evaluator import constants
-from tfx.components.evaluator.component import Evaluator
+from tfx.components.evaluator.component import Evaluator as TfxEvaluator
 from tfx.components.evaluator.executor import Executor as TfxExecutor
 from tfx.dsl.components.base import executor_spec
 from tfx.types import artifact_utils, standard_component_specs
+from tfx.types.channel import BaseChannel
 from tfx.utils import path_utils, proto_utils
 
 from components.common import contract
+from components.common.errors import InputError
 from components.common.settings import GateSettings
 from components.validation import model_signature, reference_predictions
 from components.validation.verdict import OVERALL, Check, Verdict, describe
@@ -106,7 +108,7 @@ def precisions(confusion: list[list[int]]) -> list[float | None]:
     return [column[k] / sum(column) if sum(column) else None for k, column in enumerate(columns)]
 
 
-def calibration_error(answers: reference_predictions.ReferenceAnswers, bins: int = 10) -> float:
+def calibration_error(answers: reference_predictions.ReferencePredictions, bins: int = 10) -> float:
     """Expected calibration error of the top class, 0..1 (Guo et al. 2017, eq. 3): |accuracy - confidence| by bin."""
     confidence = answers.probabilities.max(axis=1)
     right = answers.probabilities.argmax(axis=1) == answers.labels
@@ -122,6 +124,9 @@ class Executor(TfxExecutor):
     """
 
     def Do(self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]) -> None:
+        baseline = input_dict.get(standard_component_specs.BASELINE_MODEL_KEY, [])
+        if any(Path(model.uri, contract.ABSENT_FILE).exists() for model in baseline):
+            input_dict = {k: v for k, v in input_dict.items() if k != standard_component_specs.BASELINE_MODEL_KEY}
         super().Do(input_dict, output_dict, exec_properties)
         folder = artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY])
         config = tfma.EvalConfig()
@@ -166,13 +171,20 @@ class Executor(TfxExecutor):
         log.info("%s: %s", "blessed" if verdict.blessed else "not blessed", "; ".join(shown))
 
 
-def _answers(model: Any, inputs: dict[str, Any], properties: dict[str, Any]) -> reference_predictions.ReferenceAnswers:
+def _answers(
+    model: Any, inputs: dict[str, Any], properties: dict[str, Any]
+) -> reference_predictions.ReferencePredictions:
     saved_model = Path(path_utils.serving_model_path(model.uri))
     (split,) = json.loads(properties[standard_component_specs.EXAMPLE_SPLITS_KEY])
     examples = inputs[standard_component_specs.EXAMPLES_KEY]
     files = tf.io.gfile.glob(str(Path(artifact_utils.get_split_uri(examples, split), "*")))
-    took = model_signature.read_takes(Path(model.uri))
-    return reference_predictions.ask(saved_model, files, (took.image_height, took.image_width))
+    signature = model_signature.read(saved_model)
+    if signature is None:
+        raise InputError(
+            f"{saved_model}: no SavedModel with a signature {contract.SERVING_DEFAULT!r} for images",
+            "Export it as components/training/export.py does.",
+        )
+    return reference_predictions.predict(saved_model, files, (signature.image_height, signature.image_width))
 
 
 def _require_same_accuracy(served: float, evaluated: float) -> None:
@@ -221,7 +233,21 @@ def _confusion(result: Any, classes: int) -> list[list[int]]:
     return matrix
 
 
-class GateEvaluator(Evaluator):
-    """TFX's Evaluator with the executor above; same inputs and outputs."""
+class Evaluator(TfxEvaluator):
+    """TFX component: Examples, Model and the baseline's Model in, ModelEvaluation and ModelBlessing out.
+
+    Evaluates the test split and compares the model with the thresholds of `settings`.
+    """
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+
+    def __init__(
+        self, examples: BaseChannel, model: BaseChannel, baseline_model: BaseChannel, settings: GateSettings
+    ) -> None:
+        super().__init__(
+            examples=examples,
+            example_splits=[contract.TEST_SPLIT],
+            model=model,
+            baseline_model=baseline_model,
+            eval_config=eval_config(settings),
+        )

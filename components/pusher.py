@@ -7,19 +7,21 @@ import logging
 import shutil
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
-from tfx.components.pusher.component import Pusher
+from tfx.components.pusher.component import Pusher as TfxPusher
 from tfx.components.pusher.executor import Executor as TfxExecutor
 from tfx.dsl.components.base import executor_spec
 from tfx.proto import pusher_pb2
 from tfx.types import artifact_utils, standard_component_specs
+from tfx.types.channel import BaseChannel
 from tfx.utils import path_utils, proto_utils
 
 from components.common import contract
@@ -30,7 +32,8 @@ from components.versions.publish import prune, publish
 from components.versions.weights import weights_sha256
 
 log = logging.getLogger(__name__)
-CHECKPOINT_NAME = ("model/", "/.ATTRIBUTES/VARIABLE_VALUE")
+CHECKPOINT_NAME: Final = ("model/", "/.ATTRIBUTES/VARIABLE_VALUE")
+RECORDED: Final = ("data", "transform", "train", "gate", "infra")  # sections of the settings in a manifest
 
 
 def saved_weights(saved_model: Path) -> dict[str, npt.NDArray[np.generic]]:
@@ -97,21 +100,47 @@ class Executor(TfxExecutor):
                 files=files,
             )
 
-        doubtful = json.loads(exec_properties.get(contract.DOUBTFUL_VERSIONS, "{}"))
-        version = publish(model, base, int(time.time()), described, doubtful.get("untrue", ()))
+        unverified = json.loads(exec_properties.get(contract.UNVERIFIED_VERSIONS, "{}"))
+        version = publish(model, base, int(time.time()), described, unverified.get("tampered", ()))
         shutil.copytree(version, pushed.uri, dirs_exist_ok=True)  # the artifact, as TFX's own Pusher keeps it
         pushed.set_string_custom_property(contract.MANIFEST_PROPERTY, manifest.sha256(version / manifest.FILE_NAME))
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=version.name)
         log.info("version %s", version.name)
         home = base.parent.parent
-        for old in prune(base, origin["keep_versions"], release.pinned_versions(home)):
+        for old in prune(base, origin["keep_versions"], release.protected_versions(home)):
             log.info("version %d removed: push.keep_versions is %d", old, origin["keep_versions"])
 
 
-class AtomicPusher(Pusher):
-    """TFX's Pusher with the executor above; same inputs and outputs.
+class Pusher(TfxPusher):
+    """TFX component: Model, ModelBlessing and InfraBlessing in, PushedModel out.
 
-    `custom_config` holds {"settings": {section: {key: value}}, "data_sha256": {file: hash}, "keep_versions": n}.
+    Args:
+        versions: the folder that a server watches; each pushed version is a folder in it.
+        settings: of the run, a dataclass with one dataclass per section; RECORDED go into the manifest.
+        data_sha256: of the IDX files, uncompressed, by file.
     """
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(
+        self,
+        model: BaseChannel,
+        model_blessing: BaseChannel,
+        infra_blessing: BaseChannel,
+        versions: Path,
+        settings: Any,
+        data_sha256: Mapping[str, str],
+    ) -> None:
+        super().__init__(
+            model=model,
+            model_blessing=model_blessing,
+            infra_blessing=infra_blessing,
+            push_destination=pusher_pb2.PushDestination(
+                filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(versions))
+            ),
+            custom_config={
+                "settings": {section: asdict(getattr(settings, section)) for section in RECORDED},
+                "data_sha256": dict(data_sha256),
+                "keep_versions": settings.push.keep_versions,
+            },
+        )

@@ -1,15 +1,16 @@
 """The curated schema as an artifact of the pipeline."""
 
-# No `from __future__ import annotations` here: TFX reads the annotations of a @component at run time.
+from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
-from tfx.dsl.component.experimental.annotations import OutputArtifact, Parameter
-from tfx.dsl.component.experimental.decorators import component
-from tfx.types.standard_artifacts import Schema
+from tfx.dsl.components.base import base_component, base_executor, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts
+from tfx.types import standard_component_specs as keys
+from tfx.types.channel import OutputChannel
 
 from components.common import contract
 from components.common.settings import DataSettings
@@ -28,16 +29,32 @@ def curated_schema(settings: DataSettings) -> schema_pb2.Schema:
     return schema
 
 
-def schema_text(settings: DataSettings) -> str:
-    return str(text_format.MessageToString(curated_schema(settings)))
+class Executor(base_executor.BaseExecutor):
+    """Writes the text into the Schema artifact."""
+
+    def Do(self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]) -> None:
+        folder = Path(artifact_utils.get_single_uri(output_dict[keys.SCHEMA_KEY]))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FILE_NAME).write_text(exec_properties["text"])
 
 
-@component
-def CuratedSchema(schema: OutputArtifact[Schema], text: Parameter[str]) -> None:
-    """Publishes `text` (a Schema in text format) as a Schema artifact.
+class _Spec(component_spec.ComponentSpec):
+    INPUTS: dict[str, Any] = {}
+    OUTPUTS = {keys.SCHEMA_KEY: component_spec.ChannelParameter(type=standard_artifacts.Schema)}
+    PARAMETERS = {"text": component_spec.ExecutionParameter(type=str)}
 
-    TFX's ImportSchemaGen takes a path, and its cache key holds only that path: an edited schema would stay
-    cached. Here the text itself is the parameter.
+
+class Schema(base_component.BaseComponent):
+    """TFX component: the schema as a Schema artifact.
+
+    TFX's ImportSchemaGen has a path in its cache key, so an edited schema would stay cached. Here the text itself is
+    the parameter.
     """
-    Path(schema.uri).mkdir(parents=True, exist_ok=True)
-    Path(schema.uri, FILE_NAME).write_text(text)
+
+    SPEC_CLASS = _Spec
+    EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
+
+    def __init__(self, settings: DataSettings) -> None:
+        schema = OutputChannel(standard_artifacts.Schema, self, keys.SCHEMA_KEY)
+        text = str(text_format.MessageToString(curated_schema(settings)))
+        super().__init__(spec=_Spec(schema=schema, text=text))

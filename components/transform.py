@@ -6,8 +6,11 @@ from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
+from tfx.components.transform.component import Transform as TfxTransform
+from tfx.types.channel import BaseChannel
 
 from components.common import contract
+from components.common.settings import DataSettings, TransformSettings
 
 
 def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
@@ -58,3 +61,19 @@ def _moments(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     variance = squares / count - mean * mean
     deviation = tf.where(variance > 0, tf.sqrt(variance), float(contract.MAX_PIXEL))  # if all pixels are equal
     return tf.cast(mean / contract.MAX_PIXEL, tf.float32), tf.cast(deviation / contract.MAX_PIXEL, tf.float32)
+
+
+class Transform(TfxTransform):
+    """TFX component: Examples and Schema in, TransformGraph out. Runs `preprocessing_fn` over the train split."""
+
+    def __init__(
+        self, examples: BaseChannel, schema: BaseChannel, data: DataSettings, settings: TransformSettings
+    ) -> None:
+        super().__init__(
+            examples=examples,
+            schema=schema,
+            preprocessing_fn="components.transform.preprocessing_fn",
+            materialize=False,  # the Trainer applies the graph in memory: docs/decisions/0002
+            disable_statistics=True,
+            custom_config={"pixels": data.pixels, "scaling": settings.scaling},
+        )

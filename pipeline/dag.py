@@ -1,120 +1,79 @@
-"""The pipeline, on one screen. Wiring only: what a node does is in components/."""
+"""The pipeline on one screen. What a node does is in components/<node>.py."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from tfx.components.statistics_gen.component import StatisticsGen
-from tfx.components.trainer.component import Trainer
-from tfx.components.transform.component import Transform
-from tfx.dsl.components.common.resolver import Resolver
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
-from tfx.proto import pusher_pb2, trainer_pb2
-from tfx.types import Channel
-from tfx.types.standard_artifacts import Model, ModelBlessing
 
-from components.baseline import LatestBlessedBaseline
+from components.baseline import Baseline
 from components.common import contract
 from components.common.home import Home
 from components.data.idx import IdxFiles
-from components.evaluator import GateEvaluator, eval_config
-from components.example_gen import IdxExampleGen
-from components.example_validator import StrictExampleValidator
+from components.evaluator import Evaluator
+from components.example_gen import ExampleGen
+from components.example_validator import ExampleValidator
 from components.infra_validator import InfraValidator
-from components.pushed_baseline import PushedBaseline
-from components.pusher import AtomicPusher
-from components.schema import CuratedSchema, schema_text
-from components.validation.model_signature import Takes
+from components.pusher import Pusher
+from components.schema import Schema
+from components.trainer import Trainer
+from components.transform import Transform
 from pipeline.beam import pipeline_args
 from pipeline.settings import Settings
 
 
-def create_pipeline(settings: Settings, files: IdxFiles, home: Home, *, local: bool = True) -> Pipeline:
-    """Args: local: keeps ML Metadata in the home and has a Resolver, which Kubeflow Pipelines cannot run."""
-    data, data_sha256 = {"data": asdict(settings.data)}, files.hashes()
-    takes = asdict(Takes(settings.data.image_height, settings.data.image_width, settings.data.classes))
+def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline:
+    """The DAG; both orchestrators run it. Kubeflow Pipelines has its own metadata and ignores the connection."""
+    data_sha256 = files.hashes()
 
-    example_gen = IdxExampleGen(files, settings.data, data_sha256).with_id("ExampleGen")
+    # Writes the IDX files as tf.Examples in three splits: train, eval and test.
+    example_gen = ExampleGen(files, settings.data, data_sha256)
     examples = example_gen.outputs["examples"]
-    statistics = StatisticsGen(examples=examples)
-    schema = CuratedSchema(text=schema_text(settings.data)).with_id("Schema")
-    validator = StrictExampleValidator(
-        statistics=statistics.outputs["statistics"], schema=schema.outputs["schema"]
-    ).with_id("ExampleValidator")
 
-    transform = Transform(
-        examples=examples,
-        schema=schema.outputs["schema"],
-        preprocessing_fn="components.transform.preprocessing_fn",
-        materialize=False,  # the Trainer applies the graph in memory: see docs/decisions/0002
-        disable_statistics=True,
-        custom_config={"pixels": settings.data.pixels, "scaling": settings.transform.scaling},
+    # Computes counts, means and histograms of every feature in every split.
+    statistics_gen = StatisticsGen(examples=examples)
+
+    # Publishes the schema that the examples must match.
+    schema = Schema(settings.data)
+
+    # Compares the statistics with the schema; anomalies stop the run.
+    example_validator = ExampleValidator(
+        statistics=statistics_gen.outputs["statistics"], schema=schema.outputs["schema"]
     )
-    transform.add_upstream_node(validator)  # anomalies stop the run here
 
+    # Builds the graph that normalises and flattens images, in training and in serving.
+    transform = Transform(examples, schema.outputs["schema"], settings.data, settings.transform)
+    transform.add_upstream_node(example_validator)
+
+    # Trains the network on train, validates it on eval, exports a SavedModel.
     trainer = Trainer(
-        run_fn="components.trainer.run_fn",
-        examples=examples,
-        transform_graph=transform.outputs["transform_graph"],
-        schema=schema.outputs["schema"],
-        train_args=trainer_pb2.TrainArgs(splits=[contract.TRAIN_SPLIT], num_steps=settings.train.steps),
-        eval_args=trainer_pb2.EvalArgs(splits=[contract.EVAL_SPLIT]),
-        custom_config={"train": asdict(settings.train), **data},
+        examples, transform.outputs["transform_graph"], schema.outputs["schema"], settings.data, settings.train
     )
     model = trainer.outputs["model"]
 
-    baseline = (
-        Resolver(
-            strategy_class=LatestBlessedBaseline,
-            config=takes,
-            candidate=model,
-            model=Channel(type=Model),
-            model_blessing=Channel(type=ModelBlessing),
-        )
-        if local
-        else PushedBaseline(candidate=model, versions=str(home.serving_model), **takes)
-    ).with_id("Baseline")
-    evaluator = GateEvaluator(
-        examples=examples,
-        example_splits=[contract.TEST_SPLIT],
-        model=model,
-        baseline_model=baseline.outputs["model"],
-        eval_config=eval_config(settings.gate),
-    ).with_id("Evaluator")
+    # Finds the pushed version that the new model is compared with.
+    baseline = Baseline(candidate=model, versions=home.serving_model)
 
+    # Evaluates the model on test and blesses it if it reaches the thresholds.
+    evaluator = Evaluator(examples, model, baseline.outputs["model"], settings.gate)
+    blessing = evaluator.outputs["blessing"]
+
+    # Loads the blessed model in a real server and compares its predictions with the evaluation.
     infra_validator = InfraValidator(
-        model=model,
-        model_blessing=evaluator.outputs["blessing"],
-        evaluation=evaluator.outputs["evaluation"],
-        settings=settings.infra,
-        backend=settings.serving.backend,
+        model, blessing, evaluator.outputs["evaluation"], settings.infra, settings.serving.backend
     )
 
-    pusher = AtomicPusher(
-        model=model,
-        model_blessing=evaluator.outputs["blessing"],
-        infra_blessing=infra_validator.outputs["blessing"],
-        push_destination=pusher_pb2.PushDestination(
-            filesystem=pusher_pb2.PushDestination.Filesystem(base_directory=str(home.serving_model))
-        ),
-        custom_config={
-            "settings": {
-                name: asdict(getattr(settings, name)) for name in ("data", "transform", "train", "gate", "infra")
-            },
-            "data_sha256": data_sha256,
-            "keep_versions": settings.push.keep_versions,
-        },
-    ).with_id("Pusher")
+    # Publishes the model as a new version, in one rename, if both validations passed.
+    pusher = Pusher(model, blessing, infra_validator.outputs["blessing"], home.serving_model, settings, data_sha256)
 
     return Pipeline(
         pipeline_name=contract.MODEL_NAME,
         pipeline_root=str(home.artifacts),
         components=[
-            *(example_gen, statistics, schema, validator, transform, trainer, baseline),
-            *(evaluator, infra_validator, pusher),
+            *(example_gen, statistics_gen, schema, example_validator, transform),
+            *(trainer, baseline, evaluator, infra_validator, pusher),
         ],
         beam_pipeline_args=pipeline_args(settings.beam),
-        metadata_connection_config=sqlite_metadata_connection_config(str(home.metadata)) if local else None,
+        metadata_connection_config=sqlite_metadata_connection_config(str(home.metadata)),
         enable_cache=True,
     )

@@ -1,8 +1,7 @@
-"""Notice artifacts that were deleted or damaged since they were made, so that their nodes run again.
+"""Detect artifacts and versions that were deleted or changed since they were written, so that their nodes run again.
 
-TFX's cache asks only whether an artifact's folder exists. Here the names and sizes of its files are remembered when a
-node finishes; an artifact that no longer matches is marked as deleted in MLMD, which TFX's cache and the baseline
-resolver pass over.
+TFX's cache checks only whether an artifact's folder exists. Here the names and sizes of its files are recorded when a
+node finishes; an artifact that no longer matches is marked as deleted in MLMD, and TFX's cache ignores it.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import json
 import logging
 import shutil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -21,8 +20,8 @@ from components.common.errors import InputError
 from components.versions import manifest, publish
 
 log = logging.getLogger(__name__)
-SHOWN = 3  # lines; all are in the log
-LISTINGS = ".listings"  # below the pipeline root: <artifact id>.json
+SHOWN: Final = 3  # lines; all are in the log
+LISTINGS: Final = ".listings"  # below the pipeline root: <artifact id>.json
 
 
 def listing(folder: Path) -> dict[str, int]:
@@ -31,21 +30,21 @@ def listing(folder: Path) -> dict[str, int]:
 
 
 def remember(artifacts: list[mlmd.Artifact], root: Path) -> None:
-    """Keep what the files of these artifacts look like now."""
+    """Record the names and sizes of the files of these artifacts."""
     (root / LISTINGS).mkdir(parents=True, exist_ok=True)
     for artifact in artifacts:
         (root / LISTINGS / f"{artifact.id}.json").write_text(json.dumps(listing(Path(artifact.uri))))
 
 
 def damage(artifact: mlmd.Artifact, root: Path) -> str | None:
-    """What is wrong with an artifact's files; None if they are as they were left."""
+    """What is wrong with an artifact's files; None if they match the record."""
     folder = Path(artifact.uri)
     if not folder.exists():
         return "is gone"
     try:
         before = json.loads((root / LISTINGS / f"{artifact.id}.json").read_text())
     except (OSError, ValueError):
-        return None  # not remembered: the run was killed in between, or the artifact is older than this check
+        return None  # no record: the run was killed before it, or the artifact is older than this check
     now = listing(folder)
     changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     return f"has changed ({', '.join(changed[:3])})" if changed else None
@@ -60,7 +59,7 @@ def forget_damaged(store: MetadataStore, root: Path) -> list[str]:
             if problem:
                 artifact.state = mlmd.Artifact.DELETED
                 damaged.append(artifact)
-                lines.append(f"{Path(artifact.uri).relative_to(root)} {problem}: it is made again when it is needed")
+                lines.append(f"{Path(artifact.uri).relative_to(root)} {problem}: its node runs again when it is needed")
     if damaged:
         store.put_artifacts(damaged)
         log.warning("%s", "\n".join(lines))
@@ -69,9 +68,9 @@ def forget_damaged(store: MetadataStore, root: Path) -> list[str]:
 
 
 def remove_unpublished(store: MetadataStore, root: Path) -> None:
-    """Delete what interrupted runs left: output folders of executions that never finished, and TFX's scratch folders.
+    """Delete output folders of executions that never finished, and TFX's scratch folders.
 
-    Output folders are `<root>/<node>/<key>/<execution id>`. Only for the one run that holds the home.
+    Output folders are `<root>/<node>/<key>/<execution id>`. Only safe for the run that has locked the home.
     """
     published = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
     finished = {e.id for e in store.get_executions() if e.last_known_state in published}
@@ -83,22 +82,23 @@ def remove_unpublished(store: MetadataStore, root: Path) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-class DoubtfulVersions(NamedTuple):
-    """Numbers of versions that are not what a run recorded.
+class UnverifiedVersions(NamedTuple):
+    """Numbers of pushed versions that do not match the record of a run.
 
     Attributes:
-        untrue: something else lies there: changed, swapped, half copied, put there by hand.
-        unrecorded: its manifest vouches for it, but the run was killed before it could record the push.
+        tampered: files or manifest differ from what was pushed, or the folder was swapped, half copied or put there
+            by hand.
+        unrecorded: the manifest matches the files, but the run was killed before it could record the push.
     """
 
-    untrue: list[int]
+    tampered: list[int]
     unrecorded: list[int]
 
 
-def doubtful_versions(store: MetadataStore, base: Path) -> DoubtfulVersions:
-    """Hold the versions below `base` against their records.
+def unverified_versions(store: MetadataStore, base: Path) -> UnverifiedVersions:
+    """Compare the versions below `base` with their records in MLMD.
 
-    Pushes whose version is gone are marked as deleted in MLMD, so that the Pusher pushes anew.
+    Pushes whose version is gone are marked as deleted in MLMD, so that the Pusher runs again.
     """
     recorded, gone = {}, []
     for push in store.get_artifacts_by_type("PushedModel"):
@@ -111,24 +111,24 @@ def doubtful_versions(store: MetadataStore, base: Path) -> DoubtfulVersions:
             gone.append(push)
     if gone:
         store.put_artifacts(gone)
-    found = DoubtfulVersions([], [])
+    found = UnverifiedVersions([], [])
     for number in publish.versions(base) if base.is_dir() else []:
         record = recorded.get(str(number))
-        if problem := _untrue(base / str(number), record):
+        if problem := _difference(base / str(number), record):
             log.warning("%s", problem)
-            found.untrue.append(number)
+            found.tampered.append(number)
         elif record is None:
             found.unrecorded.append(number)
     return found
 
 
-def _untrue(version: Path, manifest_sha256: str | None) -> str | None:
-    """Why a version is not what was pushed; None if it is. Without a record the manifest decides."""
+def _difference(version: Path, manifest_sha256: str | None) -> str | None:
+    """How a version differs from what was pushed; None if it does not. Without a record the manifest decides."""
     try:
         manifest.verify(version)
     except InputError as e:
         return e.problem
     path = version / manifest.FILE_NAME
     if manifest_sha256 not in (None, manifest.sha256(path)):
-        return f"{path}: not the manifest that was recorded in MLMD"
+        return f"{path}: not the manifest that is recorded in MLMD"
     return None

@@ -1,4 +1,4 @@
-"""Questions to ML Metadata (MLMD), answered as plain values. Reads only."""
+"""Read ML Metadata (MLMD): the outcome of a run, the origin of a pushed version."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ MODEL_RUN, PUSHED_MODEL = "ModelRun", "PushedModel"  # names of TFX's types
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run led to, as far as it got.
+    """The outcome of a run, as far as it got.
 
     Attributes:
         metrics: test_accuracy and test_cross_entropy (TFMA), train_accuracy and eval_accuracy (Trainer).
         blessed: the Evaluator's verdict; None when it did not run.
-        infra_blessed: the InfraValidator's verdict; None when it had nothing to validate.
+        infra_blessed: the InfraValidator's verdict; None when it did not run.
         checks: the Evaluator's, for the table.
-        failures: the bounds that the model missed, a line each.
+        failures: the thresholds that the model missed, a line each.
         pushed_destination: folder of the pushed version; None when nothing was pushed.
     """
 
@@ -45,12 +45,12 @@ class Outcome:
 
 
 def outputs(store: MetadataStore, execution_id: int) -> dict[str, list[mlmd.Artifact]]:
-    """Output artifacts of an execution by output key, those it took from the cache included."""
+    """Output artifacts of an execution by output key, also of a cached one."""
     return _artifacts(store, execution_id, _OUTPUT_EVENTS)
 
 
 def _artifacts(store: MetadataStore, execution_id: int, kinds: Collection[int]) -> dict[str, list[mlmd.Artifact]]:
-    """Artifacts by key that an execution has in events of these kinds."""
+    """Artifacts of an execution's events of these kinds, by key."""
     events = [event for event in store.get_events_by_execution_ids([execution_id]) if event.type in kinds]
     artifacts = {artifact.id: artifact for artifact in store.get_artifacts_by_id([e.artifact_id for e in events])}
     found: dict[str, list[mlmd.Artifact]] = {}
@@ -59,22 +59,21 @@ def _artifacts(store: MetadataStore, execution_id: int, kinds: Collection[int]) 
     return found
 
 
-FINISHED = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
 _OUTPUT_EVENTS = (mlmd.Event.OUTPUT, mlmd.Event.INTERNAL_OUTPUT, mlmd.Event.DECLARED_OUTPUT)
 
 
 def outcome(store: MetadataStore, execution_ids: dict[str, int]) -> Outcome:
-    """Put together what the nodes of one run published.
+    """The outcome of one run, from the artifacts of its nodes.
 
     Args:
-        execution_ids: by node id; nodes that did not run are simply absent.
+        execution_ids: by node id; nodes that did not run are absent.
     """
     made = (found for i in execution_ids.values() for found in outputs(store, i).values())
     return outcome_of({found[0].type: found[0] for found in made})
 
 
 def outcome_of(found: dict[str, mlmd.Artifact]) -> Outcome:
-    """Put together what these artifacts say, by name of their type; those of other types are passed over."""
+    """The outcome that these artifacts record, by name of their type; other types are ignored."""
     metrics: dict[str, float] = {}
     gate = infra = destination = None
     if MODEL_RUN in found:
@@ -103,12 +102,12 @@ def outcome_of(found: dict[str, mlmd.Artifact]) -> Outcome:
 
 @dataclass(frozen=True)
 class PushedVersion:
-    """What MLMD knows about a pushed version.
+    """What MLMD records about a pushed version.
 
     Attributes:
-        model_id, evaluation_id, evaluation_uri: the artifacts behind it.
-        blessed, infra_blessed: the verdicts of the blessings that let it through.
-        manifest_sha256: of its manifest, as it was pushed.
+        model_id, evaluation_id, evaluation_uri: its Model and ModelEvaluation artifacts.
+        blessed, infra_blessed: the verdicts of its two blessings.
+        manifest_sha256: of its manifest when it was pushed.
     """
 
     model_id: int
@@ -123,13 +122,13 @@ class PushedVersion:
 def opened(database: Path) -> Iterator[MetadataStore]:
     """The MLMD store of a home. Raises InputError if there is none."""
     if not database.is_file():
-        raise InputError(f"{database}: no such file, so nothing is known about what was pushed")
+        raise InputError(f"{database}: no such file, so there is no record of what was pushed")
     with metadata.Metadata(sqlite_metadata_connection_config(str(database))) as handle:
         yield handle.store
 
 
 def pushed_version(store: MetadataStore, version: int) -> PushedVersion | None:
-    """Where a pushed version came from; None if no run recorded it."""
+    """The origin of a pushed version; None if no run recorded it."""
     pushed = [
         artifact
         for artifact in store.get_artifacts_by_type("PushedModel")
@@ -138,10 +137,10 @@ def pushed_version(store: MetadataStore, version: int) -> PushedVersion | None:
     if not pushed:
         return None
     last = max(pushed, key=lambda artifact: artifact.id)
-    given = _artifacts(store, _made_by(store, last)[0], (mlmd.Event.INPUT,))
+    given = _artifacts(store, _producers(store, last)[0], (mlmd.Event.INPUT,))
     (blessing,), (infra,) = given[keys.MODEL_BLESSING_KEY], given[keys.INFRA_BLESSING_KEY]
-    # The Resolver of a later run puts the blessing of its baseline out, too: ask for the one with an evaluation.
-    made = (outputs(store, execution_id) for execution_id in _made_by(store, blessing))
+    # In homes of version 0.1.0 a Resolver put out the blessing of its baseline, too: take the one with an evaluation.
+    made = (outputs(store, execution_id) for execution_id in _producers(store, blessing))
     evaluation = next(found[keys.EVALUATION_KEY][0] for found in made if keys.EVALUATION_KEY in found)
     return PushedVersion(
         model_id=given[keys.MODEL_KEY][0].id,
@@ -153,27 +152,10 @@ def pushed_version(store: MetadataStore, version: int) -> PushedVersion | None:
     )
 
 
-def _made_by(store: MetadataStore, artifact: mlmd.Artifact) -> list[int]:
-    """Executions that put an artifact out, latest first: who made it, who took it from the cache."""
+def _producers(store: MetadataStore, artifact: mlmd.Artifact) -> list[int]:
+    """Executions with this output, latest first: the one that wrote it and those that used the cache."""
     events = store.get_events_by_artifact_ids([artifact.id])
     return sorted((event.execution_id for event in events if event.type in _OUTPUT_EVENTS), reverse=True)
-
-
-def earlier_answers(store: MetadataStore, node_context: str, execution_id: int) -> set[frozenset[int]]:
-    """The sets of artifacts that a node put out in its finished executions before `execution_id`.
-
-    Args:
-        node_context: name of the node's MLMD context, `<pipeline>.<node id>`.
-    """
-    context = store.get_context_by_type_and_name("node", node_context)
-    executions = store.get_executions_by_context(context.id) if context else []
-    done = [e.id for e in executions if e.last_known_state in FINISHED and e.id < execution_id]
-    return {answer(store, i) for i in done}
-
-
-def answer(store: MetadataStore, execution_id: int) -> frozenset[int]:
-    """Ids of the artifacts that an execution put out."""
-    return frozenset(a.id for found in outputs(store, execution_id).values() for a in found)
 
 
 def _read(artifact: mlmd.Artifact, name: str) -> dict[str, Any]:

@@ -16,14 +16,13 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
-from components.common.contract import DOUBTFUL_VERSIONS
+from components.common.contract import UNVERIFIED_VERSIONS
 from components.common.source_key import PARAMETER, modules_named_by, source_sha256
 from pipeline import integrity, lineage
-from pipeline.integrity import DoubtfulVersions
+from pipeline.integrity import UnverifiedVersions
 from pipeline.progress import State
 
 log = logging.getLogger(__name__)
-RESOLVER_TYPE = "tfx.dsl.components.common.resolver.Resolver"
 
 
 class NodeFailedError(Exception):
@@ -36,7 +35,7 @@ class NodeFailedError(Exception):
 
 
 class Events(Protocol):
-    """Told about each node as it starts and ends."""
+    """Receives the start and the end of each node."""
 
     def node_started(self, node_id: str) -> Path:
         """Returns the log file that the node writes to from now on."""
@@ -55,22 +54,22 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
     """Runs a compiled pipeline in this process, one node after another (they are in topological order).
 
     Args:
-        root: the pipeline root, where artifacts lie.
-        doubtful: versions that are not what a run recorded.
+        root: the pipeline root, the folder of the artifacts.
+        unverified: pushed versions that do not match the record of a run.
 
     Attributes:
         execution_ids: MLMD execution of each node that ran or was cached, by node id.
     """
 
-    def __init__(self, events: Events, root: Path, doubtful: DoubtfulVersions) -> None:
+    def __init__(self, events: Events, root: Path, unverified: UnverifiedVersions) -> None:
         super().__init__()
         self._root = root
-        self._doubtful = doubtful
+        self._unverified = unverified
         self.execution_ids: dict[str, int] = {}
         self._events = events
 
     def run_with_ir(self, pipeline: pipeline_pb2.Pipeline, run_options: Any = None) -> None:
-        """Launch every node. Raises NodeFailedError on the first that fails; what is after it does not run."""
+        """Launch every node. Raises NodeFailedError on the first that fails; the nodes after it do not run."""
         deployment = runner_utils.extract_local_deployment_config(pipeline)
         store_kinds = deployment.metadata_connection_config
         connection = getattr(store_kinds, store_kinds.WhichOneof("connection_config"))
@@ -79,11 +78,10 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             node_id = node.node_info.id
             executor = runner_utils.extract_executor_spec(deployment, node_id)
             _add_source_key(node, executor)
-            if node_id == "Pusher" and any(
-                self._doubtful
-            ):  # part of its cache key, so it runs: the newest is to be true
-                doubtful = json.dumps(self._doubtful._asdict())
-                node.parameters.parameters[DOUBTFUL_VERSIONS].field_value.string_value = doubtful
+            if node_id == "Pusher" and any(self._unverified):
+                # Part of its cache key: it runs again, so that the newest version is one that a run recorded.
+                unverified = json.dumps(self._unverified._asdict())
+                node.parameters.parameters[UNVERIFIED_VERSIONS].field_value.string_value = unverified
             launch = launcher.Launcher(
                 pipeline_node=node,
                 mlmd_connection=metadata.Metadata(connection),
@@ -108,21 +106,19 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             return
         with metadata.Metadata(connection) as handle:
             (execution,) = handle.store.get_executions_by_id([info.execution_id])
-            looks_up = node.node_info.type.name == RESOLVER_TYPE
-            known = looks_up and _answered_before(handle.store, node, execution.id)
-            if execution.last_known_state == mlmd.Execution.COMPLETE and not looks_up:
-                made = [a for found in lineage.outputs(handle.store, execution.id).values() for a in found]
-                integrity.remember(made, self._root)
+            if execution.last_known_state == mlmd.Execution.COMPLETE:
+                artifacts = [a for found in lineage.outputs(handle.store, execution.id).values() for a in found]
+                integrity.remember(artifacts, self._root)
         if execution.last_known_state == mlmd.Execution.FAILED:  # TFX does not raise for unresolvable inputs
             self._events.node_finished(node_id, "failed")
             raise NodeFailedError(node_id, log_file) from RuntimeError("its inputs could not be resolved")
         self.execution_ids[node_id] = info.execution_id
-        cached = execution.last_known_state == mlmd.Execution.CACHED or known
+        cached = execution.last_known_state == mlmd.Execution.CACHED
         self._events.node_finished(node_id, "cached" if cached else "ran")
 
 
 def _add_source_key(node: pipeline_pb2.PipelineNode, executor: Any) -> None:
-    """Make the node's cache key depend on the source of the functions and classes of ours that it names."""
+    """Add the source of the functions and classes of ours that a node names to its cache key."""
     names = [value.field_value.string_value for value in node.parameters.parameters.values()]
     python_class = getattr(executor, "python_executor_spec", executor)  # Beam's spec wraps the plain one
     names.append(getattr(python_class, "class_path", ""))
@@ -130,16 +126,10 @@ def _add_source_key(node: pipeline_pb2.PipelineNode, executor: Any) -> None:
         node.parameters.parameters[PARAMETER].field_value.string_value = source_sha256(modules)
 
 
-def _answered_before(store: MetadataStore, node: pipeline_pb2.PipelineNode, execution_id: int) -> bool:
-    """A Resolver only looks up, so TFX never caches it; it counts as cached when it gave the same answer before."""
-    (name,) = [c.name.field_value.string_value for c in node.contexts.contexts if c.type.name == "node"]
-    return lineage.answer(store, execution_id) in lineage.earlier_answers(store, name, execution_id)
-
-
 def sweep_interrupted(store: MetadataStore) -> None:
-    """Close what a killed run left open: its executions stay RUNNING for ever and their folders stay on disk.
+    """Mark the executions of killed runs as failed; MLMD would list them as RUNNING for ever.
 
-    Only called by the one run that holds the home, so whatever is RUNNING here is dead.
+    Only safe for the run that has locked the home: whatever is RUNNING here is dead.
     """
     dead = [e for e in store.get_executions() if e.last_known_state in (mlmd.Execution.RUNNING, mlmd.Execution.NEW)]
     for execution in dead:

@@ -151,13 +151,13 @@ def _run(
         integrity.remove_unpublished(handle.store, home.artifacts)
         for line in integrity.forget_damaged(handle.store, home.artifacts):
             print(line, file=stream)
-        doubtful = integrity.doubtful_versions(handle.store, home.serving_model)
-    for number in doubtful.untrue:
-        print(f"version {number} is not what was pushed: it is left alone", file=stream)
+        unverified = integrity.unverified_versions(handle.store, home.serving_model)
+    for number in unverified.tampered:
+        print(f"version {number} differs from what was pushed: it is left as it is", file=stream)
     result.startup_seconds = round(time.monotonic() - started, 2)
 
     with Progress([node.pipeline_node.node_info.id for node in ir.nodes], stream) as progress:
-        runner = local_runner.LocalRunner(_Screen(progress, capture), home.artifacts, doubtful)
+        runner = local_runner.LocalRunner(_Screen(progress, capture), home.artifacts, unverified)
         try:
             runner.run_with_ir(ir)
         except local_runner.NodeFailedError as e:

@@ -1,39 +1,54 @@
-"""Cache keys that see the code: a hash of the source behind each node.
+"""A hash of the source code behind a module, for cache keys and checkpoints.
 
-TFX's own key holds the import path of a function, not what it says, so an edited function would stay cached.
-Here every node gets a parameter with the SHA-256 of the modules that it names and of all that these import
-from this repository; TFX's key includes every parameter.
+TFX's own cache key holds the import path of a function, not its code, so an edited function would stay cached. Here
+every node gets a parameter with the SHA-256 of the modules that it names and of everything of ours that these use:
+modules that they import, modules that they start as a process (`python -m module`), and data files that they name.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from components.common import ROOT
 
-OUR_PACKAGES: Final = ("components", "pipeline")
+OUR_PACKAGES: Final = ("components", "pipeline", "serving")
+DATA_SUFFIXES: Final = (".config", ".pbtxt")
 PARAMETER: Final = "source_sha256"
 
 
 def source_sha256(modules: Iterable[str], root: Path = ROOT) -> str:
-    """SHA-256 over the source of `modules` and of everything of ours that they import, at any depth."""
-    seen: dict[str, bytes] = {}
+    """SHA-256 over the source of `modules` and of everything of ours that they use, at any depth."""
+    digest = hashlib.sha256()
+    for path in sources(modules, root):
+        digest.update(f"{path.relative_to(root)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def sources(modules: Iterable[str], root: Path = ROOT) -> list[Path]:
+    """The files of ours that `modules` use, themselves included, sorted."""
+    found: set[Path] = set()
+    seen: set[str] = set()
     todo = list(modules)
     while todo:
         module = todo.pop()
-        path = _file(module, root)
-        if module in seen or path is None:
+        if module in seen:
             continue
-        seen[module] = path.read_bytes()
-        todo += _imports(seen[module])
-    digest = hashlib.sha256()
-    for module in sorted(seen):
-        digest.update(module.encode() + b"\0" + hashlib.sha256(seen[module]).digest())
-    return digest.hexdigest()
+        seen.add(module)
+        path = _file(module, root)
+        if path is None:
+            continue
+        found.add(path)
+        modules_used, files_used = _uses(path.read_bytes())
+        todo += modules_used
+        package = root / module.partition(".")[0]
+        found.update(file for name in files_used for file in package.rglob(name))
+    return sorted(found)
 
 
 def modules_named_by(names: Iterable[str]) -> list[str]:
@@ -50,12 +65,35 @@ def _file(module: str, root: Path) -> Path | None:
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
-def _imports(source: bytes) -> list[str]:
+@functools.cache  # parsing is most of the time, and nodes share most modules
+def _uses(source: bytes) -> tuple[list[str], list[str]]:
+    """Modules that a source text imports or starts, and names of data files."""
+    tree = ast.parse(source)
+    return [*_imports(tree), *_processes(tree)], list(_data_files(tree))
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
     """Dotted names that a module may import: `from a import b` counts as a and as a.b."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return found
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _processes(tree: ast.AST) -> Iterator[str]:
+    """Modules that a command line in the source starts: a list or tuple with "-m" followed by a name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.List | ast.Tuple):
+            words = [item.value if isinstance(item, ast.Constant) else None for item in node.elts]
+            for option, module in itertools.pairwise(words):
+                if option == "-m" and isinstance(module, str):
+                    yield from (module, f"{module}.__main__")
+
+
+def _data_files(tree: ast.AST) -> Iterator[str]:
+    """Names of data files among the strings of the source, such as "schema.pbtxt"."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.endswith(DATA_SUFFIXES):
+            yield Path(node.value).name

@@ -1,37 +1,37 @@
-"""What a model can be fed and evaluated on, kept beside it: a later run may have other images or classes."""
+"""The image size and the number of classes of a SavedModel, read from its serving signature."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
 
 from components.common import contract
 
 
-@dataclass(frozen=True)
-class Takes:
-    """What a model can be evaluated on."""
+class ModelSignature(NamedTuple):
+    """What a model can be evaluated on: images uint8 [batch, image_height, image_width], labels 0 .. classes-1."""
 
     image_height: int
     image_width: int
     classes: int
 
-
-def write_takes(model_uri: Path, takes: Takes) -> None:
-    """Leave `takes` in a Model artifact, for later runs that consider it as a baseline."""
-    (model_uri / contract.TAKES_FILE).write_text(json.dumps(asdict(takes)))
+    def __str__(self) -> str:
+        return f"{self.image_height}x{self.image_width} pixels and {self.classes} classes"
 
 
-def read_takes(model_uri: Path) -> Takes:
-    """Raises OSError, ValueError or TypeError if the file is gone or not what `write_takes` wrote."""
-    return Takes(**json.loads((model_uri / contract.TAKES_FILE).read_text()))
-
-
-def unfit(model_uri: Path, wanted: Takes) -> str | None:
-    """Why a model cannot be the baseline; None if it can."""
+def read(saved_model: Path) -> ModelSignature | None:
+    """The shapes of `serving_default`; None if the files are missing or damaged, or it has no such signature."""
+    parsed = saved_model_pb2.SavedModel()
     try:
-        takes = read_takes(model_uri)
-    except (OSError, ValueError, TypeError):
-        return "its files are gone or incomplete"
-    return None if takes == wanted else f"it takes {takes}, this run has {wanted}"
+        parsed.ParseFromString((saved_model / "saved_model.pb").read_bytes())
+        signature = parsed.meta_graphs[0].signature_def[contract.SERVING_DEFAULT]
+    except (OSError, DecodeError, IndexError):
+        return None
+    images = [dim.size for dim in signature.inputs[contract.IMAGES].tensor_shape.dim]
+    probabilities = [dim.size for dim in signature.outputs[contract.PROBABILITIES].tensor_shape.dim]
+    if len(images) != 3 or len(probabilities) != 2:
+        return None
+    return ModelSignature(images[1], images[2], probabilities[1])

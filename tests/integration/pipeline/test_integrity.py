@@ -12,7 +12,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from components.common.contract import MANIFEST_PROPERTY
 from components.versions import manifest
-from pipeline.integrity import doubtful_versions
+from pipeline.integrity import unverified_versions
 from tests.support.pushed import folder, push
 
 
@@ -40,23 +40,23 @@ def test_versions_are_held_against_their_records(store: MetadataStore, tmp_path:
     for version in (1, 2, 3):
         record(store, tmp_path, version)
     base = folder(tmp_path, 1).parent
-    assert doubtful_versions(store, base) == ([], [])
+    assert unverified_versions(store, base) == ([], [])
 
     (folder(tmp_path, 1) / "saved_model.pb").write_bytes(b"tampered")
     edited = json.loads((folder(tmp_path, 2) / manifest.FILE_NAME).read_text())
     (folder(tmp_path, 2) / manifest.FILE_NAME).write_text(json.dumps(edited | {"metrics": {"accuracy": 1.0}}))
     push(tmp_path, 4)  # killed before it was recorded
     folder(tmp_path, 5).mkdir()  # half a copy
-    assert doubtful_versions(store, base) == ([1, 2, 5], [4])
+    assert unverified_versions(store, base) == ([1, 2, 5], [4])
 
 
 def test_a_push_whose_version_is_gone_is_not_taken_from_the_cache(store: MetadataStore, tmp_path: Path) -> None:
     gone, there = record(store, tmp_path, 1), record(store, tmp_path, 2)
     shutil.rmtree(folder(tmp_path, 1))
-    assert doubtful_versions(store, folder(tmp_path, 1).parent) == ([], [])
+    assert unverified_versions(store, folder(tmp_path, 1).parent) == ([], [])
     states = {artifact.id: artifact.state for artifact in store.get_artifacts()}
     assert states == {gone: mlmd.Artifact.DELETED, there: mlmd.Artifact.LIVE}
 
 
 def test_a_home_without_versions_has_none_in_doubt(store: MetadataStore, tmp_path: Path) -> None:
-    assert doubtful_versions(store, tmp_path / "nothing") == ([], [])
+    assert unverified_versions(store, tmp_path / "nothing") == ([], [])

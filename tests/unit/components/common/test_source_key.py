@@ -14,6 +14,8 @@ NODES = {
     "Transform": "components.transform",
     "Trainer": "components.trainer",
     "Evaluator": "components.evaluator",
+    "InfraValidator": "components.infra_validator",
+    "Schema": "components.schema",
     "Pusher": "components.pusher",
 }
 
@@ -36,8 +38,11 @@ def keys(root: Path) -> dict[str, str]:
         ("components/training/optimizers.py", {"Trainer"}),  # imported by the trainer
         ("components/training/model.py", {"Trainer"}),
         ("components/pusher.py", {"Pusher"}),
-        ("components/common/contract.py", {"ExampleGen", "Transform", "Trainer", "Evaluator", "Pusher"}),
-        ("serving/__init__.py", set()),
+        ("components/common/contract.py", set(NODES) - {"ExampleValidator"}),
+        ("components/schema.pbtxt", {"Schema"}),  # a data file that a module names
+        ("serving/model_server/rest_layer.py", {"InfraValidator"}),  # which starts the server as a process
+        ("serving/deploy/config/batching.config", {"InfraValidator"}),
+        ("components/training/distribution.py", {"Trainer"}),
         ("pipeline/progress.py", set()),
     ],
 )
