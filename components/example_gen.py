@@ -25,7 +25,7 @@ from components.common.settings import DataSettings
 from components.data.idx import IdxFiles, UInt8Array, batches, read_labels, read_split
 
 log = logging.getLogger(__name__)
-BATCH: Final = 5000  # images per Beam element: few enough to fit a bundle, many enough to cost nothing
+BATCH: Final = 5000  # images per Beam element: small for a bundle, but large against the cost per element
 
 
 def to_examples(images: UInt8Array, labels: UInt8Array) -> Iterator[bytes]:
@@ -50,9 +50,9 @@ def to_examples(images: UInt8Array, labels: UInt8Array) -> Iterator[bytes]:
 
 
 def split_ranges(train_count: int, test_count: int, settings: DataSettings) -> dict[str, list[tuple[int, int]]]:
-    """Which (start, stop) ranges of its source file each split holds, in batches.
+    """The (start, stop) ranges of its source file that make up each split, in batches.
 
-    The eval split is the last `eval_examples` of the training file; train is the rest, `repeat` times over.
+    The eval split is the last `eval_examples` of the training file; train is the rest, `repeat` times.
     """
     cut = train_count - settings.eval_examples
     return {
@@ -63,7 +63,7 @@ def split_ranges(train_count: int, test_count: int, settings: DataSettings) -> d
 
 
 class ReadBatch(beam.DoFn):
-    """(start, stop) -> serialized tf.Examples of that range. Each worker reads its files once."""
+    """(start, stop) -> serialized tf.Examples of that range. Each worker reads the files once."""
 
     def __init__(self, images: Path, labels: Path, settings: DataSettings) -> None:
         self._source = (images, labels, settings)
@@ -77,10 +77,10 @@ class ReadBatch(beam.DoFn):
 
 
 class Executor(BaseExampleGenExecutor):
-    """Reads the files that `IdxExampleGen` named in its custom config, from `input_base`."""
+    """Reads the files that `ExampleGen` named in its custom config, from `input_base`."""
 
     def GetInputSourceToExamplePTransform(self) -> beam.PTransform:
-        raise RuntimeError("Splits come from index ranges, not from file patterns: see GenerateExamplesByBeam.")
+        raise NotImplementedError("the splits are index ranges: see GenerateExamplesByBeam")
 
     def GenerateExamplesByBeam(self, pipeline: beam.Pipeline, exec_properties: dict[str, Any]) -> dict[str, Any]:
         config = _unpack(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
@@ -105,22 +105,19 @@ class Executor(BaseExampleGenExecutor):
         }
 
 
-class IdxExampleGen(FileBasedExampleGen):
-    """ExampleGen whose input is four IDX files in one folder.
+class ExampleGen(FileBasedExampleGen):
+    """TFX component: four IDX files in, Examples with the splits train, eval and test out.
 
     Args:
         files: the four files, all in one folder, which becomes `input_base`.
-        settings: split sizes and what the images must look like.
-        hashes: SHA-256 of the files' content; in the cache key, beside the sizes and times that TFX's driver sees.
-
-    Outputs:
-        examples: Examples with the splits train, eval and test.
+        settings: split sizes, and the size and classes of the images.
+        hashes: SHA-256 of the files' content; part of the cache key, as are the sizes and times that TFX's driver sees.
     """
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
     def __init__(self, files: IdxFiles, settings: DataSettings, hashes: Mapping[str, str]) -> None:
-        # The driver of TFX fingerprints what these patterns match; the split ranges are ours.
+        # TFX's driver fingerprints the files that these patterns match; the executor uses index ranges instead.
         train, test = _pattern(files.train_images, files.train_labels), _pattern(files.test_images, files.test_labels)
         patterns = {contract.TRAIN_SPLIT: train, contract.EVAL_SPLIT: train, contract.TEST_SPLIT: test}
         Split = example_gen_pb2.Input.Split
@@ -134,7 +131,7 @@ class IdxExampleGen(FileBasedExampleGen):
 
 
 def _pattern(images: Path, labels: Path) -> str:
-    """A glob for both names: what they share at the start."""
+    """A glob that matches both names: their common prefix."""
     shared = takewhile(lambda pair: pair[0] == pair[1], zip(images.name, labels.name, strict=False))
     return "".join(a for a, _ in shared) + "*"
 

@@ -1,4 +1,4 @@
-"""ExampleValidator that stops the run: anomalies are an error, not a note in an artifact."""
+"""ExampleValidator that stops the run: anomalies are an error, not only an artifact."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
-from tfx.components.example_validator.component import ExampleValidator
+from tfx.components.example_validator.component import ExampleValidator as TfxExampleValidator
 from tfx.components.example_validator.executor import DEFAULT_FILE_NAME
 from tfx.components.example_validator.executor import Executor as TfxExecutor
 from tfx.dsl.components.base import executor_spec
@@ -32,7 +32,7 @@ def describe(split: str, anomalies: anomalies_pb2.Anomalies) -> list[str]:
 class Executor(TfxExecutor):
     """TFX's validation, then DataAnomaliesError if any split has an anomaly.
 
-    A failed execution publishes no artifact, so nothing downstream can run and the verdict is never cached.
+    A failed execution publishes no artifact, so nothing downstream runs and the result is never cached.
     """
 
     def Do(self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]) -> Any:
@@ -44,15 +44,15 @@ class Executor(TfxExecutor):
             lines += describe(split, anomalies_pb2.Anomalies.FromString(content))
         if lines:
             raise DataAnomaliesError(
-                "The data does not look as the schema says:\n" + "\n".join(f"  {line}" for line in lines),
-                "Correct the data. If the data is right, change components/schema.pbtxt or the data settings that "
-                "bound it (data.classes, data.min_mean_intensity, data.max_mean_intensity).",
+                "The data violates the schema:\n" + "\n".join(f"  {line}" for line in lines),
+                "Correct the data. If the data is right, change components/schema.pbtxt or the settings of its bounds "
+                "(data.classes, data.min_mean_intensity, data.max_mean_intensity).",
             )
         log.info("no anomalies in %s", ", ".join(splits))
         return result
 
 
-class StrictExampleValidator(ExampleValidator):
-    """TFX's ExampleValidator with the executor above; same inputs and outputs."""
+class ExampleValidator(TfxExampleValidator):
+    """TFX component: ExampleStatistics and Schema in, ExampleAnomalies out. It fails if there are anomalies."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)

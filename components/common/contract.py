@@ -1,12 +1,12 @@
-"""Names, shapes and dtypes that training and serving share. No TensorFlow import.
+"""Names, shapes and dtypes that training and serving share.
 
 A raw example (tf.Example, written by ExampleGen):
     image:          bytes, height * width uint8 pixels, row by row, 0 background .. 255 ink
     label:          int64, 0 .. classes-1
     mean_intensity: float32, mean pixel / 255, 0..1
-    ink_fraction:   float32, share of pixels brighter than half, 0..1
-The two summaries exist for TFDV, which cannot look into image bytes: they make a blank, inverted or
-rescaled image visible. The model does not read them.
+    ink_fraction:   float32, fraction of pixels above 127, 0..1
+TFDV cannot read image bytes; the last two let it detect blank, inverted or rescaled images. The model does not use
+them.
 
 After Transform:
     pixels: float32 [batch, height * width]
@@ -33,23 +33,22 @@ SPLITS: Final = (TRAIN_SPLIT, EVAL_SPLIT, TEST_SPLIT)
 SERVING_DEFAULT: Final = "serving_default"
 IMAGES: Final = "images"  # uint8 [batch, height, width], raw pixels 0..255
 SERVING_EXAMPLES: Final = "serving_examples"
-EXAMPLES: Final = "inputs"  # string [batch], serialized tf.Example holding `image`; Classify looks for this name
+EXAMPLES: Final = "inputs"  # string [batch], serialized tf.Example with `image`; Classify requires this name
 SERVING_ENCODED: Final = "serving_encoded"
 ENCODED_IMAGES: Final = "encoded_images"  # string [batch], PNG or JPEG of any size
 
-# ... and outputs. `serving_default` and `serving_encoded` answer the first two; `serving_examples`
-# answers what TensorFlow Serving's Classify looks for: scores float32 and classes string, both [batch, classes].
+# ... and outputs. `serving_default` and `serving_encoded` return the first two. `serving_examples` returns what
+# TensorFlow Serving's Classify requires: scores float32 and classes string, both [batch, classes].
 PROBABILITIES: Final = "probabilities"  # float32 [batch, classes], rows sum to 1
 CLASSES: Final = "classes"  # int64 [batch]
 SCORES: Final = "scores"
 
 MAX_PIXEL: Final = 255
 
-# Files that our components leave in their artifacts, for readers that have neither TensorFlow nor TFMA.
+# Files in the artifacts of our components, for readers that have neither TensorFlow nor TFMA.
 HISTORY_FILE: Final = "history.json"  # in ModelRun: loss by step, accuracies, settings, seconds
-TAKES_FILE: Final = "takes.json"  # in Model, beside the SavedModel: image size and number of classes
-MANIFEST_PROPERTY: Final = "manifest_sha256"  # of PushedModel: a manifest edited later is noticed
+MANIFEST_PROPERTY: Final = "manifest_sha256"  # of PushedModel: reveals a manifest that was edited later
 VERDICT_FILE: Final = "verdict.json"  # in ModelBlessing and InfraBlessing: blessed, checks, metrics
-ABSENT_FILE: Final = "absent.txt"  # in an artifact that stands for none; an optional input holding it is left out
-# Parameter of the Pusher, JSON {"untrue": [versions that it must not take for its own push], "unrecorded": [...]}.
-DOUBTFUL_VERSIONS: Final = "doubtful_versions"
+ABSENT_FILE: Final = "absent.txt"  # marks an artifact that represents none; an optional input that has it is left out
+# Parameter of the Pusher, JSON {"tampered": [versions], "unrecorded": [versions]}: see pipeline/integrity.py.
+UNVERIFIED_VERSIONS: Final = "unverified_versions"

@@ -1,11 +1,10 @@
-"""IDX files through the real executor on Beam, read back with TensorFlow."""
+"""IDX files through the real executor on Beam."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import pytest
 import tensorflow as tf
 from tfx.dsl.components.base.base_beam_executor import BaseBeamExecutor
 from tfx.types import artifact_utils
@@ -15,7 +14,7 @@ from tfx.utils import proto_utils
 from components.common import contract
 from components.common.settings import DataSettings
 from components.data import idx
-from components.example_gen import Executor, IdxExampleGen, split_ranges, to_examples
+from components.example_gen import ExampleGen, Executor, split_ranges, to_examples
 from pipeline.beam import BeamSettings, pipeline_args
 from tests.support.synthetic import digits
 
@@ -31,7 +30,7 @@ def parse(record: bytes) -> dict[str, object]:
     }
 
 
-def test_an_example_holds_the_pixels_and_their_summaries() -> None:
+def test_an_example_has_the_pixels_and_their_summaries() -> None:
     images = np.zeros((2, 4, 4), np.uint8)
     images[1, :2] = 255
     blank, half = (parse(record) for record in to_examples(images, np.array([3, 9], np.uint8)))
@@ -44,10 +43,9 @@ def test_eval_is_the_end_of_the_training_file_and_train_repeats() -> None:
     assert ranges == {"train": [(0, 70), (0, 70)], "eval": [(70, 100)], "test": [(0, 10)]}
 
 
-@pytest.mark.parametrize("repeat", [1, 2])
-def test_the_executor_writes_each_image_into_its_split(data: Path, tmp_path: Path, repeat: int) -> None:
-    settings = DataSettings(eval_examples=200, repeat=repeat)
-    component = IdxExampleGen(idx.locate(data), settings, hashes={})
+def test_the_executor_writes_each_image_into_its_split(data: Path, tmp_path: Path) -> None:
+    settings = DataSettings(eval_examples=200, repeat=2)
+    component = ExampleGen(idx.locate(data), settings, hashes={})
     properties = {
         name: proto_utils.proto_to_json(value) if hasattr(value, "DESCRIPTOR") else value
         for name, value in component.exec_properties.items()
@@ -61,7 +59,7 @@ def test_the_executor_writes_each_image_into_its_split(data: Path, tmp_path: Pat
     train_images, train_labels = digits(1200, seed=0)
     test_images, test_labels = digits(300, seed=1)
     expected = {
-        "train": (train_images[:1000], train_labels[:1000], repeat),
+        "train": (train_images[:1000], train_labels[:1000], settings.repeat),
         "eval": (train_images[1000:], train_labels[1000:], 1),
         "test": (test_images, test_labels, 1),
     }
@@ -73,7 +71,7 @@ def test_the_executor_writes_each_image_into_its_split(data: Path, tmp_path: Pat
         assert found == sorted(wanted * times), split
 
 
-def test_the_content_is_part_of_the_cache_key(data: Path) -> None:
+def test_the_hashes_of_the_content_are_part_of_the_cache_key(data: Path) -> None:
     files = idx.locate(data)
-    one, other = (IdxExampleGen(files, DataSettings(), {"train_images": sha * 32}) for sha in ("aa", "bb"))
+    one, other = (ExampleGen(files, DataSettings(), {"train_images": sha * 32}) for sha in ("aa", "bb"))
     assert str(one.exec_properties) != str(other.exec_properties)
