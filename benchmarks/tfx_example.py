@@ -2,14 +2,13 @@
 
     python -m benchmarks.tfx_example --rounds 3      (about 4 minutes a round on two cores)
 
-The example is imported from the installed `tfx` wheel and runs unchanged. What it needs beside our environment
-(pip to install its module file, tensorboard for its Keras callback) goes into a folder of its own on PYTHONPATH.
-Wall times are of whole processes, from start to end; neither fetching nor converting the data is timed.
+The example is imported from the installed `tfx` wheel and runs unchanged. The packages that it needs and our
+environment lacks (pip for its module file, tensorboard for its Keras callback) are installed into a separate folder on
+PYTHONPATH. Wall times are of whole processes; neither downloading nor converting the data is timed.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import logging
@@ -27,11 +26,11 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
+from benchmarks import harness
+from components.common import ROOT
 from components.common.errors import InputError
-from components.data import idx, mnist
+from components.data import idx
 
-REPOSITORY: Final = Path(__file__).resolve().parent.parent
-RESULT_FILE: Final = REPOSITORY / "build" / "bench_tfx_example.json"
 SYSTEMS: Final[Mapping[str, str]] = {
     "A": "our first run",
     "B": "TFX's example as shipped",
@@ -40,11 +39,11 @@ SYSTEMS: Final[Mapping[str, str]] = {
 EXAMPLE_NEEDS: Final = ("pip", "tensorboard", "tensorboard-data-server", "markdown", "werkzeug")  # if missing
 IMPORTS: Final = "import pip, tensorboard; from tfx.examples.mnist import mnist_pipeline_native_keras"
 CALL: Final = "import sys; from benchmarks import tfx_example; getattr(tfx_example, sys.argv[1])(*sys.argv[2:])"
-PRISM_GIVEN_UP: Final = "Falling back to DirectRunner"  # Beam's log line
+PRISM_FALLBACK: Final = "Falling back to DirectRunner"  # Beam's log line
 
 
 class BenchmarkError(Exception):
-    """A process of the benchmark failed; the message names its log."""
+    """A process of the benchmark failed; the message contains the path of its log."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Measurement:
     Attributes:
         seconds: wall time from the start of the process to its end.
         accuracy: A: on the 10,000 test images. B, C: on the example's own eval split, a third of the 70,000.
-        prism_fallbacks: Beam pipelines that first tried Beam's Prism runner, which is a download, in vain.
+        prism_fallbacks: Beam pipelines that first tried the Prism runner, which must be downloaded, and failed.
     """
 
     seconds: float
@@ -63,7 +62,7 @@ class Measurement:
 
 
 def write_records(data: str, target: str) -> None:
-    """Write all images of the folder `data` as the example's tf.Examples: 784 floats, -0.5 to 0.5, and a class."""
+    """Write all images of the folder `data` as tf.Examples for TFX's example: 784 floats, -0.5 to 0.5, and a class."""
     import tensorflow as tf
 
     files = idx.locate(Path(data))
@@ -83,7 +82,7 @@ def run_example(folder: str, records: str, system: str) -> None:
     from tfx.orchestration.beam.beam_dag_runner import BeamDagRunner
 
     absl_logging.set_verbosity(absl_logging.INFO)
-    logging.getLogger("apache_beam.runners.direct").setLevel(logging.INFO)  # shows PRISM_GIVEN_UP
+    logging.getLogger("apache_beam.runners.direct").setLevel(logging.INFO)  # shows PRISM_FALLBACK
     beam_args: list[str] = list(example._beam_pipeline_args)
     if system == "C":
         beam_args[beam_args.index("--direct_running_mode=multi_processing")] = "--direct_running_mode=in_memory"
@@ -100,7 +99,7 @@ def run_example(folder: str, records: str, system: str) -> None:
 
 
 def print_example_accuracy(folder: str) -> None:
-    """Print the accuracy that the example's Evaluator found; fails unless the example pushed its model."""
+    """Print the accuracy from the example's Evaluator. Raises ValueError unless the example pushed its model."""
     import tensorflow_model_analysis as tfma
 
     (_,) = Path(folder).glob("serving_model/*/saved_model.pb")
@@ -110,7 +109,7 @@ def print_example_accuracy(folder: str) -> None:
 
 
 class Bench:
-    """The processes of the benchmark, below the folder `work`."""
+    """Runs the processes of the benchmark; their files are below the folder `work`."""
 
     def __init__(self, work: Path, files: idx.IdxFiles) -> None:
         self.work, self.files = work, files
@@ -119,7 +118,7 @@ class Bench:
         self.overlay.mkdir()
 
     def prepare_example(self) -> None:
-        """Install what the example needs beside our environment, write its data, warm the disk cache."""
+        """Install the packages that the example needs, write its data, and warm the disk cache."""
         missing = [name for name in EXAMPLE_NEEDS if util.find_spec(name.replace("-", "_")) is None]
         print(f"preparing TFX's example: its data{''.join(', ' + name for name in missing)}", flush=True)
         if missing:
@@ -133,31 +132,28 @@ class Bench:
         """Run a system once in a fresh folder, which is removed afterwards. Raises BenchmarkError."""
         folder = self.work / name
         if system == "A":
-            data = folder / "data" / "mnist"
-            data.mkdir(parents=True)
-            for file in self.files:
-                shutil.copy(file, data)
+            harness.copy_mnist(self.files, folder)
             seconds, output = self._run(name, ["-m", "pipeline", "run", "--json", "--home", str(folder)])
             accuracy = float(json.loads(output.splitlines()[-1])["metrics"]["test_accuracy"])
         else:
             seconds, _ = self._run(name, ["-c", CALL, "run_example", str(folder), str(self.records), system])
             accuracy = float(self._run(f"{name}-accuracy", ["-c", CALL, "print_example_accuracy", str(folder)])[1])
-        fallbacks = (self.work / f"{name}.log").read_text(errors="replace").count(PRISM_GIVEN_UP)
+        fallbacks = (self.work / f"{name}.log").read_text(errors="replace").count(PRISM_FALLBACK)
         shutil.rmtree(folder)
         return Measurement(round(seconds, 2), round(accuracy, 4), fallbacks)
 
     def _run(self, name: str, args: list[str]) -> tuple[float, str]:
-        """Run Python, its stderr into <name>.log. Returns its wall seconds and its stdout."""
+        """Run Python with stderr in <name>.log; returns the wall seconds and stdout."""
         out, log = self.work / f"{name}.out", self.work / f"{name}.log"
         path = os.environ.get("PYTHONPATH", "")
-        if args[:2] != ["-m", "pipeline"]:  # ours needs no more than its own environment
+        if args[:2] != ["-m", "pipeline"]:  # our pipeline needs no further packages
             path = f"{self.overlay}{os.pathsep}{path}".rstrip(os.pathsep)
         command = [sys.executable, *args]
         scratch = tempfile.TemporaryDirectory(dir=self.work, ignore_cleanup_errors=True)  # TFX leaves a lot there
         with scratch as temporary, open(out, "wb") as stdout, open(log, "wb") as stderr:
             env = {**os.environ, "PYTHONPATH": path, "TMPDIR": temporary}
             started = time.monotonic()
-            child = subprocess.Popen(command, cwd=REPOSITORY, env=env, stdout=stdout, stderr=stderr, process_group=0)
+            child = subprocess.Popen(command, cwd=ROOT, env=env, stdout=stdout, stderr=stderr, process_group=0)
             try:
                 code = child.wait()
                 seconds = time.monotonic() - started
@@ -171,10 +167,10 @@ class Bench:
 
 def run(rounds: int, systems: list[str], home: Path, work: Path) -> None:
     """Measure, print the table and write the JSON file. Raises BenchmarkError, InputError."""
-    bench = Bench(work, mnist.fetch_mnist(home.resolve() / "data" / "mnist", print))
+    bench = Bench(work, harness.mnist_files(home))
     if systems != ["A"]:
         bench.prepare_example()
-    results: list[dict[str, Measurement]] = []  # one of each round, in the order of running
+    results: list[dict[str, Measurement]] = []  # one dict per round, in the order of running
     for n in range(rounds):
         results.append({})
         first = n % len(systems)
@@ -192,10 +188,8 @@ def run(rounds: int, systems: list[str], home: Path, work: Path) -> None:
         "cores": os.cpu_count(),
         "versions": {name: metadata.version(name) for name in ("tfx", "tensorflow", "apache-beam")},
     }
-    RESULT_FILE.parent.mkdir(exist_ok=True)
-    RESULT_FILE.write_text(json.dumps(document, indent=2) + "\n")
     show(results, systems, ratios)
-    print(f"written: {RESULT_FILE.relative_to(REPOSITORY)}")
+    harness.write_result("bench_tfx_example.json", document)
 
 
 def show(results: list[dict[str, Measurement]], systems: list[str], ratios: Mapping[str, list[float]]) -> None:
@@ -215,11 +209,11 @@ def show(results: list[dict[str, Measurement]], systems: list[str], ratios: Mapp
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = harness.argument_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
     parser.add_argument("--only", action="append", choices=sorted(SYSTEMS), help="leave out the others; repeatable")
-    parser.add_argument("--home", type=Path, default=REPOSITORY / "workspace", help="takes data/mnist from there")
-    parser.add_argument("--work", type=Path, help="keep logs in a new folder in there (default: a temporary folder)")
+    parser.add_argument("--home", type=Path, default=harness.WORKSPACE, help="home that has data/mnist")
+    parser.add_argument("--work", type=Path, help="keep logs in a new folder in this one (default: a temporary folder)")
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds: at least 1")
@@ -231,7 +225,7 @@ def main() -> int:
         run(options.rounds, sorted(set(options.only or SYSTEMS)), options.home, work)
     except (BenchmarkError, InputError) as e:
         print(f"\nerror: {e}", file=sys.stderr)
-        keep = keep or isinstance(e, BenchmarkError)  # which names a file in it
+        keep = keep or isinstance(e, BenchmarkError)  # its message contains the path of a log in there
         return 1
     finally:
         if not keep:

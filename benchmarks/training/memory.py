@@ -1,13 +1,12 @@
-"""Peak memory of streamed training on one and on ten times the data, each in a process of its own.
+"""Peak memory of training on MNIST and on ten times as much data, streamed and resident, each in its own process.
 
     python -m benchmarks.training.memory      (about a minute on two cores)
 
-Beside it the same with the data resident. Writes build/bench_training_memory.json.
+Writes build/bench_training_memory.json.
 """
 
 from __future__ import annotations
 
-import json
 import resource
 import subprocess
 import sys
@@ -18,25 +17,24 @@ from typing import Final
 import numpy as np
 import tensorflow as tf
 
+from benchmarks import harness
+from components.common import ROOT
 from components.common.settings import TrainSettings
 from components.data import idx
-from components.data.mnist import fetch_mnist
 from components.example_gen import to_examples
 from components.training import distribution
 from components.training.input_pipeline import PixelScale, load_eval_split, load_train_split
 from components.training.loop import train
 
-REPOSITORY: Final = Path(__file__).resolve().parents[2]
-RESULT_FILE: Final = REPOSITORY / "build" / "bench_training_memory.json"
 PIXELS: Final = 784
 TIMES: Final = (1, 10)
 STEPS: Final = 500
-CALL: Final = "import sys; from benchmarks import training_memory; training_memory.run(*sys.argv[1:])"
+CALL: Final = "import sys; from benchmarks.training import memory; memory.run(*sys.argv[1:])"
 
 
 def write(folder: Path) -> None:
-    """<n>.gz with the 60,000 training images n times over, and eval.gz with the test images."""
-    files = fetch_mnist(REPOSITORY / "workspace" / "data" / "mnist", print)
+    """Write <n>.gz with the 60,000 training images n times, and eval.gz with the test images."""
+    files = harness.mnist_files()
     splits = {"train": files[:2], "eval": files[2:]}
     for name, (images, labels) in splits.items():
         records = list(to_examples(idx.read_images(images), idx.read_labels(labels)))
@@ -61,21 +59,20 @@ def run(folder: str, times: str, resident_max_mb: str) -> None:
 
 
 def main() -> None:
+    harness.argument_parser(__doc__).parse_args()
     found: dict[str, dict[int, int]] = {"streamed": {}, "resident": {}}
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder))
         for times in TIMES:
             for kind, limit in (("streamed", 0), ("resident", 10_000)):
                 command = [sys.executable, "-c", CALL, folder, str(times), str(limit)]
-                done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True)
+                done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
                 found[kind][times] = int(done.stdout)
                 print(f"{kind}, {times} times the data: {found[kind][times]} MB", flush=True)
     few, many = TIMES
     document = {"peak_mb": found, "streamed_ratio": round(found["streamed"][many] / found["streamed"][few], 3)}
-    RESULT_FILE.parent.mkdir(exist_ok=True)
-    RESULT_FILE.write_text(json.dumps(document, indent=1))
-    print(f"streamed, {many} times the data takes {document['streamed_ratio']} times the memory")
-    print(f"written: {RESULT_FILE.relative_to(REPOSITORY)}")
+    print(f"streamed, {many} times the data needs {document['streamed_ratio']} times the memory")
+    harness.write_result("bench_training_memory.json", document)
 
 
 if __name__ == "__main__":

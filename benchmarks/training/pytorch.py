@@ -1,9 +1,9 @@
-"""The same network, batch size and optimizer as a PyTorch loop; called by training_speed.py, in PyTorch's environment.
+"""The same network, batch size and optimizer in PyTorch; benchmarks/training/speed.py runs it in PyTorch's environment.
 
     build/torch/bin/python benchmarks/training/pytorch.py 500
 
-Data is resident, batches are gathered by index, as in ours. Prints steps per second and CPU time by number of
-threads, as JSON.
+As in our loop, the data is in memory and batches are gathered by index. Prints JSON: steps per second and CPU
+milliseconds per step by number of threads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import sys
 import time
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads collapse on a busy machine
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads slow each other down on a busy machine
 
 import torch  # type: ignore[import-not-found]
 

@@ -1,62 +1,60 @@
-"""Kill the pipeline while it trains, run it again, and compare the weights with those of a run that was not killed.
+"""Kill the pipeline during training, run it again, and compare the weights with those of a run that was not killed.
 
     python -m benchmarks.training.resume      (about 10 minutes on two cores)
 
-Each time the home is put back to where training begins, `kill -9` comes at a random moment of the training, and the
-same command is given again. Two runs that are not killed come first, in homes of their own. Writes
+Each round restores the home to its state before training, sends `kill -9` at a random moment of the training, and runs
+the same command again. Two runs in separate homes that are not killed come first. Writes
 build/bench_training_resume.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from components.data.mnist import fetch_mnist
-from tests.drills.product import RUN_TIMEOUT_S, kill, still_alive, wait_until
+from benchmarks import harness
+from components.common import ROOT
 
-REPOSITORY: Final = Path(__file__).resolve().parents[2]
-RESULT_FILE: Final = REPOSITORY / "build" / "bench_training_resume.json"
+RUN_TIMEOUT_S: Final = 600
 
 
 class Home:
-    """A home of its own, and the command that trains in it."""
+    """A home, and the command that trains in it."""
 
-    def __init__(self, folder: Path, config: str) -> None:
+    def __init__(self, folder: Path, config: str, data: Path) -> None:
         self.folder, self._copy = folder / "home", folder / "before-training"
-        data = f"data.source={REPOSITORY / 'workspace' / 'data' / 'mnist'}"
-        words = ["--config", config, "--set", data, "--set", "gate.max_accuracy_drop=1.0", "--home", str(self.folder)]
-        self._command = [sys.executable, "-m", "pipeline", "run", "--json", *words]
+        settings = ["--set", f"data.source={data}", "--set", "gate.max_accuracy_drop=1.0"]
+        self._command = harness.pipeline_command(self.folder, "--json", "--config", config, *settings)
 
     def start(self) -> subprocess.Popen[str]:
-        """A run in the background; returns when its Trainer has begun."""
+        """Start a run in the background; returns when its Trainer has begun."""
         process = subprocess.Popen(
-            self._command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            self._command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
         )
-        wait_until(lambda: list(self.folder.glob("logs/*/Trainer.log")) or process.poll() is not None, RUN_TIMEOUT_S)
+        harness.wait_until(
+            lambda: list(self.folder.glob("logs/*/Trainer.log")) or process.poll() is not None, RUN_TIMEOUT_S
+        )
         return process
 
     def prepare(self) -> None:
-        """Run up to the Trainer and remember the home as it is then."""
-        still_alive(kill(self.start()))
+        """Run up to the Trainer and keep a copy of the home."""
+        harness.survivors(harness.kill(self.start()))
         shutil.rmtree(self.folder / "artifacts" / "Trainer", ignore_errors=True)
         shutil.rmtree(self.folder / "logs")
         shutil.move(self.folder, self._copy)
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.copytree(self._copy, self.folder, symlinks=True)
 
     def finish(self) -> dict[str, Any]:
-        """Run to the end: the history of the model that was trained, the Trainer's state and its seconds."""
-        done = subprocess.run(self._command, cwd=REPOSITORY, capture_output=True, text=True, timeout=RUN_TIMEOUT_S)
+        """Run to the end; returns the hash of the weights, where it resumed, and the Trainer's state and seconds."""
+        done = subprocess.run(self._command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_TIMEOUT_S)
         if done.returncode:
             raise SystemExit(done.stderr)
         (path,) = self.folder.glob("artifacts/Trainer/model/*/history.json")
@@ -67,29 +65,29 @@ class Home:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = harness.argument_parser(__doc__)
     parser.add_argument("--kills", type=int, default=10, metavar="N", help="default: %(default)s")
     parser.add_argument("--config", default="configs/default.toml", help="default: %(default)s")
     options = parser.parse_args()
-    fetch_mnist(REPOSITORY / "workspace" / "data" / "mnist", print)
+    data = harness.mnist_files().train_images.parent
     with tempfile.TemporaryDirectory() as temporary:
-        other, home = (Home(Path(temporary, name).resolve(), options.config) for name in ("other", "own"))
+        other, home = (Home(Path(temporary, name).resolve(), options.config, data) for name in ("other", "own"))
         home.prepare()
-        home.put_back()
+        home.restore()
         whole = [other.finish(), home.finish()]
         print(f"not killed: {whole}", flush=True)
         killed: list[dict[str, Any]] = []
         while len(killed) < options.kills:
-            home.put_back()
+            home.restore()
             process = home.start()
             delay_s = random.uniform(0, whole[0]["trainer_seconds"])
             try:
                 process.wait(delay_s)
-                continue  # it was over before the kill
+                continue  # it ended before the kill
             except subprocess.TimeoutExpired:
-                still_alive(kill(process))
+                harness.survivors(harness.kill(process))
             again = home.finish()
-            if again["trainer"] == "ran":  # else it had finished before the kill
+            if again["trainer"] == "ran":  # else the Trainer had finished before the kill
                 killed.append({"killed_after_s": round(delay_s, 1), **again})
                 print(killed[-1], flush=True)
     hashes = [one["weights_sha256"] for one in whole + killed]
@@ -101,9 +99,8 @@ def main() -> None:
         "two_runs_have_the_same_weights": hashes[0] == hashes[1],
         "resumed_from_a_checkpoint": sum(one["resumed_at_step"] > 0 for one in killed),
     }
-    RESULT_FILE.parent.mkdir(exist_ok=True)
-    RESULT_FILE.write_text(json.dumps(document, indent=1))
     print(json.dumps({key: value for key, value in document.items() if key not in ("not_killed", "killed")}, indent=1))
+    harness.write_result("bench_training_resume.json", document)
 
 
 if __name__ == "__main__":

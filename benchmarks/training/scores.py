@@ -1,40 +1,37 @@
-"""Train each configuration with several seeds, through the whole pipeline, and print mean and deviation of its scores.
+"""Train each configuration with several seeds, through the whole pipeline; mean and deviation of its scores.
 
     python -m benchmarks.training.scores      (about 15 minutes on two cores, most of it configs/best.toml)
 
-All runs share one temporary home, so that only the first makes the examples; nothing is compared with an earlier model.
-The test split is what the Evaluator gates on: no setting was chosen by it. Writes build/bench_training_scores.json.
+All runs share a temporary home, so that only the first writes the examples. No run is compared with an earlier model,
+and no setting was chosen by its score on the test split. Writes build/bench_training_scores.json.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Final
 
-from components.data.mnist import fetch_mnist
+from benchmarks import harness
+from components.common import ROOT
 
-REPOSITORY: Final = Path(__file__).resolve().parents[2]
-RESULT_FILE: Final = REPOSITORY / "build" / "bench_training_scores.json"
+RESULT: Final = "bench_training_scores.json"
 CONFIGS: Final = ("notebook", "default", "best")
 SCORES: Final = ("test_accuracy", "eval_accuracy", "train_accuracy")
-JUDGED: Final = (0, 3)  # exit codes: pushed, not blessed
+EVALUATED: Final = (0, 3)  # exit codes: pushed, not blessed
 
 
 def run(config: str, seed: int, home: Path) -> dict[str, Any]:
-    """One run's metrics, blessing and the Trainer's seconds."""
-    own = ["--config", f"configs/{config}.toml", "--set", f"train.seed={seed}", "--set", "gate.max_accuracy_drop=1.0"]
-    command = [sys.executable, "-m", "pipeline", "run", "--json", "--home", str(home), *own]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    if done.returncode not in JUDGED:
+    """One run: its metrics, whether the model was blessed, and the seconds of the Trainer."""
+    settings = ["--set", f"train.seed={seed}", "--set", "gate.max_accuracy_drop=1.0"]
+    command = harness.pipeline_command(home, "--json", "--config", f"configs/{config}.toml", *settings)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode not in EVALUATED:
         raise SystemExit(f"{config}, seed {seed} failed:\n{done.stderr}")
     result = json.loads(done.stdout)
     seconds = {node["id"]: node["seconds"] for node in result["nodes"]}
@@ -49,31 +46,24 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser = harness.argument_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default: %(default)s")
-    parser.add_argument(
-        "--only", action="append", choices=CONFIGS, help="repeatable; the file keeps what it has of the others"
-    )
+    parser.add_argument("--only", action="append", choices=CONFIGS, help="repeatable; the record keeps the others")
     options = parser.parse_args()
-    files = fetch_mnist(REPOSITORY / "workspace" / "data" / "mnist", print)
-    known = json.loads(RESULT_FILE.read_text())["configs"] if options.only and RESULT_FILE.exists() else {}
+    files, record = harness.mnist_files(), harness.RESULTS / RESULT
+    known = json.loads(record.read_text())["configs"] if options.only and record.exists() else {}
     document: dict[str, Any] = {"cores": os.cpu_count(), "configs": known}
-    RESULT_FILE.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder, "data", "mnist")
-        data.mkdir(parents=True)
-        for file in files:
-            shutil.copy(file, data)
+        harness.copy_mnist(files, Path(folder))
         for config in options.only or CONFIGS:
             runs = []
             for seed in range(1, options.seeds + 1):
                 runs.append(run(config, seed, Path(folder)))
                 print(f"{config}: {runs[-1]}", flush=True)
             document["configs"][config] = {"runs": runs, **summary(runs)}
-            RESULT_FILE.write_text(json.dumps(document, indent=1))  # what is known so far
+            harness.write_result(RESULT, document)  # what is known so far
     for config, found in document["configs"].items():
         print(config, "  ".join(f"{name} {found[name][0]:.4f} +- {found[name][1] or 0:.4f}" for name in SCORES))
-    print(f"written: {RESULT_FILE.relative_to(REPOSITORY)}")
 
 
 if __name__ == "__main__":
