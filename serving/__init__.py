@@ -1,1 +1,1 @@
-"""Serves pushed models. Meets pipeline/ only at the folder of pushed versions; never imports tfx."""
+"""Serves pushed models. Shares only the folder of pushed versions with pipeline/; never imports tfx."""

@@ -8,9 +8,9 @@ __all__ = ["Client", "connect"]
 
 
 def connect(address: str, *, timeout_s: float = TIMEOUT_S, attempts: int = ATTEMPTS) -> Client:
-    """A client for `host:port` or `unix:/path` (gRPC), or for `http://host:port` (REST).
+    """Return a client for `host:port` or `unix:/path` (gRPC), or for `http://host:port` (REST).
 
-    Connects with the first request. Only the transport that is asked for gets imported.
+    The first request opens the connection. Only the transport in use is imported.
     """
     if address.startswith(("http://", "https://")):
         from serving.client.rest import RestClient

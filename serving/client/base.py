@@ -1,12 +1,12 @@
-"""One client for TensorFlow Serving and whatever speaks its protocol, over gRPC or REST. No TensorFlow import.
+"""A client for TensorFlow Serving and servers with the same API, over gRPC or REST. Does not import TensorFlow.
 
     with connect("127.0.0.1:8500") as client:  # or "http://127.0.0.1:8501" for REST
-        answer = client.predict({"images": images}, model="mnist")
-        answer.outputs["probabilities"], answer.version
+        prediction = client.predict({"images": images}, model="mnist")
+        prediction.outputs["probabilities"], prediction.version
 
-Both transports take and return the same things and raise the same errors. Requests only read, so those that find no
-server are repeated within their deadline. Connections go straight to the address: proxies of the environment are not
-used. A client may be shared by threads.
+Both transports have the same arguments, results and errors. All requests are read-only, so the client retries them
+while the server is UNAVAILABLE, within the deadline. Proxies from the environment are not used. Threads may share a
+client.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from serving.protocol.tensors import Array
 T = TypeVar("T")
 TIMEOUT_S: Final = 10.0
 ATTEMPTS: Final = 4
-BACKOFF_S: Final = 0.1  # before the second attempt; doubles from there
+BACKOFF_S: Final = 0.1  # before the second attempt; doubles with each further one
 DEFAULT_SIGNATURE: Final = "serving_default"
 
 
@@ -41,7 +41,7 @@ class Prediction(NamedTuple):
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """State is START, LOADING, AVAILABLE, UNLOADING or END; error_code is OK unless loading failed."""
+    """`state` is START, LOADING, AVAILABLE, UNLOADING or END; `error_code` is OK unless loading failed."""
 
     version: int
     state: str
@@ -59,12 +59,12 @@ class Metadata:
 
 
 class Client(ABC):
-    """Asks one server.
+    """Sends requests to one server.
 
     Args:
         address: of the server; see `connect`.
-        timeout_s: for a whole call, repetitions included; calls may name their own.
-        attempts: how often a call is tried while the server is UNAVAILABLE.
+        timeout_s: for a whole call with its retries; each call may set its own.
+        attempts: per call, while the server is UNAVAILABLE.
     """
 
     def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S, attempts: int = ATTEMPTS) -> None:
@@ -82,31 +82,31 @@ class Client(ABC):
         signature: str = "",
         timeout_s: float | None = None,
     ) -> Prediction:
-        """Run a signature on `inputs`: arrays (or nested lists) by name, in the dtypes that the model declares.
+        """Run a signature on `inputs`: arrays (or nested lists) by name, with the dtypes that the model declares.
 
         Args:
-            version, label: which version; the newest available one if neither is given.
+            version, label: which version; with neither, the newest that is available.
             signature: empty means serving_default.
 
         Raises:
-            ServingClientError: a subclass for each code.
-            UsageError: both version and label.
+            ServingClientError: the subclass for the code; see errors.py.
+            UsageError: both version and label are given.
         """
         spec = _model_spec(model, version, label)
         spec.signature_name = signature
-        return self._retried(lambda left_s: self._predict(spec, inputs, left_s), timeout_s)
+        return self._retry(lambda left_s: self._predict(spec, inputs, left_s), timeout_s)
 
     def status(self, model: str, version: int | None = None, *, timeout_s: float | None = None) -> list[VersionStatus]:
-        """States of one version or of all, newest first. Raises ServingClientError."""
+        """Return the state of one version or of all, newest first. Raises ServingClientError."""
         spec = _model_spec(model, version, None)
-        return self._retried(lambda left_s: self._status(spec, left_s), timeout_s)
+        return self._retry(lambda left_s: self._status(spec, left_s), timeout_s)
 
     def metadata(
         self, model: str, version: int | None = None, label: str | None = None, *, timeout_s: float | None = None
     ) -> Metadata:
-        """Signatures of a version, by default of the newest. Raises ServingClientError, UsageError."""
+        """Return the signatures of a version, by default of the newest. Raises ServingClientError, UsageError."""
         spec = _model_spec(model, version, label)
-        return self._retried(lambda left_s: self._metadata(spec, left_s), timeout_s)
+        return self._retry(lambda left_s: self._metadata(spec, left_s), timeout_s)
 
     @abstractmethod
     def close(self) -> None:
@@ -121,18 +121,18 @@ class Client(ABC):
     @abstractmethod
     def _metadata(self, spec: pb.ModelSpec, timeout_s: float) -> Metadata: ...
 
-    def _retried(self, call: Callable[[float], T], timeout_s: float | None) -> T:
+    def _retry(self, call: Callable[[float], T], timeout_s: float | None) -> T:
         deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         for attempt in itertools.count(1):
             try:
                 return call(deadline - time.monotonic())
             except Unavailable:
-                # Jitter, so that the clients of a restarted server do not come back all at once.
+                # Jitter, so that the clients of a restarted server do not reconnect all at once.
                 pause_s = BACKOFF_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
                 if attempt >= self._attempts or time.monotonic() + pause_s >= deadline:
                     raise
                 time.sleep(pause_s)
-        raise AssertionError("the loop has no other end")
+        raise AssertionError("unreachable")
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""Digits to ask about, from image files or the test set, and how they look in a terminal."""
+"""Digits to predict, from image files or the test set."""
 
 from __future__ import annotations
 
@@ -13,20 +13,16 @@ from components.common.errors import InputError, UsageError
 from components.data import idx
 from components.data.idx import UInt8Array
 
-BRIGHT: Final = 128
-BAR_CHARACTERS: Final = 20
-# Two pixels per character: (upper, lower) as index upper * 2 + lower.
-HALF_BLOCKS: Final = " ▄▀█"
-ASCII_HALF_BLOCKS: Final = " .':"
+BRIGHT: Final = 128  # of 0..255
 
 
 @dataclass(frozen=True)
 class Digit:
-    """An image to ask about.
+    """An image of a digit.
 
     Attributes:
         image: uint8 [height, width], 0 background .. 255 ink.
-        name: for people: a path, or "test image 12".
+        name: shown to the user: a path, or "test image 12".
         index: in the test set; None for a file.
         label: its true class, if known.
     """
@@ -37,15 +33,42 @@ class Digit:
     label: int | None = None
 
 
-def from_file(path: Path, size: tuple[int, int] | None, *, invert: bool = False) -> Digit:
-    """Read a PNG or JPEG as the model takes it: grayscale, stretched to `size`.
+@dataclass(frozen=True)
+class Selection:
+    """Which digits to read.
 
-    Does what the model's own signature for encoded images does, and beyond that honours transparency, 16-bit
-    grayscale and a camera's orientation.
+    Attributes:
+        folder: IDX files of the test set.
+        files: PNG or JPEG files.
+        indices: of digits in the test set. With neither files nor indices, `count` random ones.
+        seed: makes the random choice repeatable.
+        invert: the files show dark ink on a bright background.
+    """
+
+    folder: Path
+    files: Sequence[Path] = ()
+    indices: Sequence[int] = ()
+    count: int = 5
+    seed: int | None = None
+    invert: bool = False
+
+    def read(self, size: tuple[int, int] | None) -> list[Digit]:
+        """Read the digits, files first; `size` as in `from_file`. Raises InputError, UsageError."""
+        found = [from_file(path, size, invert=self.invert) for path in self.files]
+        if self.indices or not self.files:
+            found += from_test_set(self.folder, self.indices, count=self.count, seed=self.seed)
+        return found
+
+
+def from_file(path: Path, size: tuple[int, int] | None, *, invert: bool = False) -> Digit:
+    """Read a PNG or JPEG as the model's input: grayscale, resized to `size`.
+
+    Equals the model's signature for encoded images. Also supports transparency, 16-bit grayscale and the orientation
+    that a camera records.
 
     Args:
-        size: (height, width) in pixels; None keeps the file's own.
-        invert: the file shows dark ink on bright ground; the data that the model knows are bright on dark.
+        size: (height, width) in pixels; None keeps the size of the file.
+        invert: the file shows dark ink on a bright background; the training data are bright on dark.
 
     Raises:
         InputError: no such file, or not a readable PNG or JPEG.
@@ -58,15 +81,15 @@ def from_file(path: Path, size: tuple[int, int] | None, *, invert: bool = False)
             if picture.mode.startswith("I"):  # 16 bits; convert("L") would clip them
                 picture = Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
             if picture.has_transparency_data:
-                ground = Image.new("RGBA", picture.size, "white" if invert else "black")
-                picture = Image.alpha_composite(ground, picture.convert("RGBA"))
+                background = Image.new("RGBA", picture.size, "white" if invert else "black")
+                picture = Image.alpha_composite(background, picture.convert("RGBA"))
             picture = picture.convert("L")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except UnidentifiedImageError:
-        raise InputError(f"{path}: not an image, or of another kind than PNG and JPEG") from None
+        raise InputError(f"{path}: not an image, or neither PNG nor JPEG") from None
     except Image.DecompressionBombError as e:
-        raise InputError(f"{path}: too large for a picture of a digit ({e})") from None
+        raise InputError(f"{path}: too large for an image of a digit ({e})") from None
     except (OSError, SyntaxError, ValueError) as e:  # what Pillow raises for broken content
         raise InputError(f"{path}: cannot be read as an image ({getattr(e, 'strerror', None) or e})") from e
     if size is not None and picture.size != (size[1], size[0]):
@@ -82,15 +105,15 @@ def looks_inverted(image: UInt8Array) -> bool:
 
 
 def from_test_set(folder: Path, indices: Sequence[int], *, count: int = 0, seed: int | None = None) -> list[Digit]:
-    """Digits of the test set: those at `indices`, or, if there are none, `count` random different ones.
+    """Read the digits of the test set at `indices`; without indices, `count` different random ones.
 
     Args:
-        folder: of the IDX files.
+        folder: holds the IDX files.
         seed: makes the random choice repeatable.
 
     Raises:
         InputError: the files are missing or broken.
-        UsageError: an index or count beyond the test set.
+        UsageError: an index or count exceeds the test set.
     """
     files = idx.locate(folder)
     images, labels = idx.read_images(files.test_images), idx.read_labels(files.test_labels)
@@ -98,42 +121,9 @@ def from_test_set(folder: Path, indices: Sequence[int], *, count: int = 0, seed:
         raise InputError(f"{folder}: {len(images):,} test images but {len(labels):,} test labels")
     if not indices:
         if not 0 < count <= len(images):
-            raise UsageError(f"{count:,} test digits asked for; the test set holds {len(images):,}")
+            raise UsageError(f"cannot choose {count:,} test digits: the test set holds {len(images):,}")
         indices = np.random.default_rng(seed).choice(len(images), count, replace=False).tolist()
     for index in indices:
         if not 0 <= index < len(images):
             raise UsageError(f"no test image {index}", f"The test set of {folder} has 0 to {len(images) - 1}.")
     return [Digit(images[i], f"test image {i}", i, int(labels[i])) for i in indices]
-
-
-def draw(image: UInt8Array, *, characters: str = HALF_BLOCKS) -> list[str]:
-    """The image as lines of text, two rows of pixels to a line, ink as full characters.
-
-    Args:
-        image: uint8 [height, width]
-        characters: HALF_BLOCKS, or ASCII_HALF_BLOCKS for a terminal without Unicode.
-    """
-    ink = image >= BRIGHT
-    if len(ink) % 2:
-        ink = np.vstack([ink, np.zeros_like(ink[:1])])
-    pairs = ink[0::2].astype(int) * 2 + ink[1::2]
-    return ["".join(characters[pair] for pair in row) for row in pairs]
-
-
-def beside(drawing: list[str], texts: list[str]) -> list[str]:
-    """A drawing without its empty upper and lower lines, and texts to the right of it."""
-    inked = [row for row, line in enumerate(drawing) if line.strip()] or [0]
-    height = max(inked[-1] + 1 - inked[0], len(texts))
-    top = max(0, min(inked[0], len(drawing) - height))
-    rows = drawing[top : top + height]
-    rows += [" " * len(drawing[0])] * (height - len(rows))
-    first = (height - len(texts)) // 2
-    texts = [""] * first + texts + [""] * (height - first - len(texts))
-    return [f"{row}  {text}".rstrip() for row, text in zip(rows, texts, strict=True)]
-
-
-def bars(probabilities: Sequence[float], lines: int, block: str) -> list[str]:
-    """One bar per class in at most `lines` lines: the likeliest classes if there is no room for all."""
-    shown = sorted(sorted(range(len(probabilities)), key=lambda c: -probabilities[c])[:lines])
-    width = len(str(shown[-1]))
-    return [f"{c:>{width}} {probabilities[c]:6.1%} {block * round(probabilities[c] * BAR_CHARACTERS)}" for c in shown]

@@ -1,4 +1,16 @@
-"""What a client raises: one class for each status code that callers tell apart."""
+"""Errors of the client. A caller tells them apart by what it can do about them.
+
+UserError
+└── ServingClientError       a request failed; codes without a class of their own
+    ├── InvalidArgument      correct the request
+    ├── FailedPrecondition   choose another signature, or export the model again
+    ├── NotFound             choose a model and version that is loaded
+    ├── Unavailable          start the server, or try again later
+    ├── DeadlineExceeded     allow more time
+    ├── ResourceExhausted    send less at once
+    ├── Unimplemented        use another method or transport
+    └── Internal             report a defect of the server
+"""
 
 from __future__ import annotations
 
@@ -9,13 +21,14 @@ from components.common.errors import UserError
 
 
 class ServingClientError(UserError):
-    """A request that was not answered; subclasses exist for the codes that callers tell apart.
+    """A request failed.
 
     Attributes:
-        address: whom the client asked.
-        code: canonical name, such as NOT_FOUND. REST has fewer codes than gRPC: its 400 is INVALID_ARGUMENT where gRPC
-            may say FAILED_PRECONDITION or OUT_OF_RANGE, its 500 is INTERNAL where gRPC may say UNKNOWN or DATA_LOSS.
-        text: the server's own words.
+        address: of the server.
+        code: canonical gRPC name, such as NOT_FOUND. REST has fewer codes than gRPC: its 400 is INVALID_ARGUMENT where
+            gRPC may return FAILED_PRECONDITION or OUT_OF_RANGE, its 500 is INTERNAL where gRPC may return UNKNOWN or
+            DATA_LOSS.
+        text: the server's message.
     """
 
     advice: ClassVar[str] = ""
@@ -46,29 +59,29 @@ class NotFound(ServingClientError):
 
 
 class Unavailable(ServingClientError):
-    """Nobody answers at the address, or the server is overloaded."""
+    """No server responds at the address, or it is overloaded."""
 
     exit_code = 5
     advice = "Is the server running? Start one: make serve"
 
 
 class DeadlineExceeded(ServingClientError):
-    """No answer within timeout_s."""
+    """No response within timeout_s."""
 
 
 class ResourceExhausted(ServingClientError):
-    """Larger than the server takes, or too much at once."""
+    """The request is larger than the server accepts, or there are too many at once."""
 
 
 class Unimplemented(ServingClientError):
-    """The server does not know the method, or the transport not the dtype."""
+    """The server does not have the method, or the transport does not support the dtype."""
 
 
 class Internal(ServingClientError):
-    """The server failed, or answered what is no answer."""
+    """The server failed, or its response cannot be read."""
 
 
-_ERRORS: Final[Mapping[str, type[ServingClientError]]] = {
+GRPC_CODES: Final[Mapping[str, type[ServingClientError]]] = {
     "INVALID_ARGUMENT": InvalidArgument,
     "FAILED_PRECONDITION": FailedPrecondition,
     "NOT_FOUND": NotFound,
@@ -78,8 +91,29 @@ _ERRORS: Final[Mapping[str, type[ServingClientError]]] = {
     "UNIMPLEMENTED": Unimplemented,
     "INTERNAL": Internal,
 }
+"""gRPC: codes without a row are plain ServingClientErrors."""
+
+HTTP_STATUSES: Final[Mapping[int, str]] = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    409: "ABORTED",
+    429: "RESOURCE_EXHAUSTED",
+    499: "CANCELLED",
+    501: "UNIMPLEMENTED",
+    502: "UNAVAILABLE",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+"""REST: the gRPC code of each HTTP status; statuses without a row are INTERNAL."""
 
 
-def error(address: str, code: str, text: str) -> ServingClientError:
-    """The error of the class that belongs to `code`."""
-    return _ERRORS.get(code, ServingClientError)(address, code, text)
+def from_code(address: str, code: str, text: str) -> ServingClientError:
+    """Return the error for a gRPC code name."""
+    return GRPC_CODES.get(code, ServingClientError)(address, code, text)
+
+
+def from_http_status(address: str, status: int, text: str) -> ServingClientError:
+    """Return the error for an HTTP status."""
+    return from_code(address, HTTP_STATUSES.get(status, "INTERNAL"), text)

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 import grpc
 
 from serving.client.base import ATTEMPTS, TIMEOUT_S, Client, Metadata, Prediction, VersionStatus
-from serving.client.errors import error
+from serving.client.errors import from_code
 from serving.protocol import serving_pb2 as pb
 from serving.protocol.tensors import TensorError, from_proto, to_proto
 
@@ -17,10 +17,10 @@ PREDICTION_SERVICE: Final = "/tensorflow.serving.PredictionService"
 MODEL_SERVICE: Final = "/tensorflow.serving.ModelService"
 SIGNATURE_DEF: Final = "signature_def"
 OPTIONS: Final = (
-    # The defaults refuse answers over 4 MB.
+    # By default gRPC refuses responses over 4 MB.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # Repetitions are the client's own: let each of them try to connect instead of repeating the last failure.
+    # The client retries by itself: each attempt must try to connect instead of returning the last failure.
     ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.use_local_subchannel_pool", 1),
@@ -30,11 +30,11 @@ CODE_NAMES: Final = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 class GrpcClient(Client):
-    """Over gRPC.
+    """A client over gRPC.
 
     Args:
         address: `host:port` or `unix:/path`.
-        credentials: for TLS; plain without.
+        credentials: for TLS; None: plain text.
     """
 
     def __init__(
@@ -68,16 +68,16 @@ class GrpcClient(Client):
             try:
                 request.inputs[name].CopyFrom(to_proto(value, content=True))
             except (TensorError, ValueError, TypeError) as e:  # ValueError: numpy, of ragged lists
-                raise error(self.address, "INVALID_ARGUMENT", f"input {name} cannot be sent: {e}") from e
-        response = self._asked(self._call_predict, request, timeout_s)
+                raise from_code(self.address, "INVALID_ARGUMENT", f"input {name} cannot be sent: {e}") from e
+        response = self._call(self._call_predict, request, timeout_s)
         try:
             outputs = {name: from_proto(tensor) for name, tensor in response.outputs.items()}
         except TensorError as e:
-            raise error(self.address, "INTERNAL", f"the answer cannot be read: {e}") from e
+            raise from_code(self.address, "INTERNAL", f"the response cannot be read: {e}") from e
         return Prediction(outputs, response.model_spec.version.value)
 
     def _status(self, spec: pb.ModelSpec, timeout_s: float) -> list[VersionStatus]:
-        response = self._asked(self._call_status, pb.GetModelStatusRequest(model_spec=spec), timeout_s)
+        response = self._call(self._call_status, pb.GetModelStatusRequest(model_spec=spec), timeout_s)
         return [
             VersionStatus(
                 state.version,
@@ -90,8 +90,8 @@ class GrpcClient(Client):
 
     def _metadata(self, spec: pb.ModelSpec, timeout_s: float) -> Metadata:
         request = pb.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_DEF])
-        response = self._asked(self._call_metadata, request, timeout_s)
-        # Any.Unpack would compare the message's package, and ours is not the server's.
+        response = self._call(self._call_metadata, request, timeout_s)
+        # Any.Unpack would compare the names of the protobuf packages, and ours differs from the server's.
         signatures = pb.SignatureDefMap.FromString(response.metadata[SIGNATURE_DEF].value).signature_def
         return Metadata(spec.name, response.model_spec.version.value, dict(signatures))
 
@@ -103,8 +103,8 @@ class GrpcClient(Client):
         )
         return method
 
-    def _asked(self, method: Callable[..., M], request: Any, timeout_s: float) -> M:
+    def _call(self, method: Callable[..., M], request: Any, timeout_s: float) -> M:
         try:
             return method(request, timeout=timeout_s)
         except grpc.RpcError as e:
-            raise error(self.address, e.code().name, e.details() or "no reason given") from e
+            raise from_code(self.address, e.code().name, e.details() or "no message") from e

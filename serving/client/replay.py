@@ -1,6 +1,6 @@
-"""Ask a server about many images over both transports, keep its answers and how long they took.
+"""Predict many images over both transports; keep the predictions and the latencies.
 
-For those who hold a server to account: the InfraValidator before a model is pushed, `validate` afterwards.
+The InfraValidator uses it before a model is pushed, `validate` afterwards.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from components.common.errors import InputError
 from serving.client import Client, connect
 from serving.protocol.tensors import Array
 
-BATCH: Final = 500  # images a request, for those that are not asked about one by one
+BATCH: Final = 500  # images per request, for those that are not sent one by one
 
 
 class Timed(NamedTuple):
-    """Answers float32 [images, classes], milliseconds of each single-image request, and the versions that answered."""
+    """Probabilities float32 [images, classes], milliseconds of each single-image request, and the versions served."""
 
     probabilities: Array
     latencies_ms: list[float]
@@ -30,7 +30,7 @@ class Timed(NamedTuple):
 
 
 def load_images(path: Path) -> Array:
-    """uint8 [n, height, width] from a .npy file. Raises InputError."""
+    """Read uint8 [n, height, width] from a .npy file. Raises InputError."""
     try:
         images: Array = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as e:
@@ -40,58 +40,59 @@ def load_images(path: Path) -> Array:
     return images
 
 
-def ask(client: Client, images: Array, singles: int, version: int | None = None, label: str | None = None) -> Timed:
-    """The first `singles` images one by one, the rest in batches.
+def predict_timed(
+    client: Client, images: Array, singles: int, version: int | None = None, label: str | None = None
+) -> Timed:
+    """Predict the first `singles` images one by one, the rest in batches.
 
     Raises:
-        InputError: a request failed, or was answered in another shape; names its images.
+        InputError: a request failed, or the response has another shape; the message names the images.
     """
     singles = min(singles, len(images))
     cuts = [*range(singles), *range(singles, len(images), BATCH), len(images)]
-    answers, latencies, versions = [], [], set()
+    predicted, latencies, versions = [], [], set()
     for start, stop in itertools.pairwise(cuts):
         began = time.perf_counter()
         try:
-            answer = client.predict(
+            outputs, served = client.predict(
                 {contract.IMAGES: images[start:stop]}, model=contract.MODEL_NAME, version=version, label=label
             )
-            probabilities = answer.outputs[contract.PROBABILITIES]
+            probabilities = outputs[contract.PROBABILITIES]
             if len(probabilities) != stop - start:
-                raise ValueError(f"{len(probabilities)} answers for {stop - start} images")
+                raise ValueError(f"{len(probabilities)} predictions for {stop - start} images")
         except Exception as e:
             raise InputError(f"{client.address}: the request for images {start} to {stop - 1} failed: {e}") from e
         if start < singles:
             latencies.append((time.perf_counter() - began) * 1e3)
-        answers.append(probabilities)
-        versions.add(answer.version)
-    return Timed(np.concatenate(answers), latencies, versions)
+        predicted.append(probabilities)
+        versions.add(served)
+    return Timed(np.concatenate(predicted), latencies, versions)
 
 
 def replay(
     images: Path, output: Path, grpc_address: str, rest_address: str, singles: int, label: str | None = None
 ) -> dict[str, Any]:
-    """Ask about all images over gRPC, about the first `singles` over REST too; write the answers, return the report.
+    """Predict all images over gRPC and the first `singles` over REST too; return the report.
 
-    The answers go to `output`, an .npz with `grpc` float32 [n, classes] and `rest` float32 [singles, classes].
+    Writes the probabilities to `output`, an .npz: `grpc` float32 [n, classes] and `rest` float32 [singles, classes].
 
     Raises:
-        InputError: no such file, a request failed, or more than one version answered.
+        InputError: no such file, a request failed, or the version changed in between.
     """
-    asked = load_images(images)
+    pixels = load_images(images)
     with connect(grpc_address) as client:
-        client.predict(
-            {contract.IMAGES: asked[:1]}, model=contract.MODEL_NAME, label=label
-        )  # the connection's own time
-        grpc = ask(client, asked, singles, label=label)
+        # Connect before the first request that is timed.
+        client.predict({contract.IMAGES: pixels[:1]}, model=contract.MODEL_NAME, label=label)
+        grpc = predict_timed(client, pixels, singles, label=label)
     (version, *others) = sorted(grpc.versions)
     with connect(rest_address) as client:
-        rest = ask(client, asked[:singles], singles, version=version)
+        rest = predict_timed(client, pixels[:singles], singles, version=version)
     if others:
-        raise InputError(f"versions {version}, {others} answered: the server changed in between", "Try again.")
+        raise InputError(f"the server switched between versions {[version, *others]} meanwhile", "Try again.")
     temporary = output.with_name(f".{output.name}.{os.getpid()}.npz")
     np.savez(temporary, grpc=grpc.probabilities, rest=rest.probabilities)
     temporary.replace(output)
-    return {"version": version, "images": len(asked), "grpc": _summary(grpc), "rest": _summary(rest)}
+    return {"version": version, "images": len(pixels), "grpc": _summary(grpc), "rest": _summary(rest)}
 
 
 def _summary(timed: Timed) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The client's REST transport, on the standard library's http.client: it loads in milliseconds."""
+"""The client's REST transport, on http.client of the standard library, which loads in milliseconds."""
 
 from __future__ import annotations
 
@@ -15,25 +15,20 @@ from google.protobuf import json_format
 from components.common.errors import UsageError
 from serving.client import rest_values
 from serving.client.base import ATTEMPTS, DEFAULT_SIGNATURE, TIMEOUT_S, Client, Metadata, Prediction, VersionStatus
-from serving.client.errors import NotFound, error
+from serving.client.errors import NotFound, from_code, from_http_status
 from serving.protocol import serving_pb2 as pb
 from serving.protocol.tensors import TensorError
 
-CODES: Final = {
-    400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 409: "ABORTED",
-    429: "RESOURCE_EXHAUSTED", 499: "CANCELLED", 501: "UNIMPLEMENTED", 502: "UNAVAILABLE", 503: "UNAVAILABLE",
-    504: "DEADLINE_EXCEEDED",
-}  # fmt: skip
 READ_BYTES: Final = 1 << 16
 MAX_TEXT_CHARS: Final = 1000
-MAX_CACHED: Final = 100
+MAX_CACHED_VERSIONS: Final = 100
 
 
 class RestClient(Client):
-    """Over REST.
+    """A client over REST.
 
-    An answer names neither its version nor its dtypes. So unless the caller names a version, each prediction asks
-    for the metadata first (a second small request) and then names the version that these belong to.
+    A REST response contains neither the version nor dtypes. So unless the caller names a version, each prediction
+    first requests the metadata (a second, small request) and then names the version that they describe.
 
     Args:
         address: `http://host:port` or `https://host:port`.
@@ -43,12 +38,12 @@ class RestClient(Client):
         super().__init__(address, timeout_s=timeout_s, attempts=attempts)
         url = urlsplit(address)
         if url.hostname is None or url.path not in ("", "/"):
-            raise UsageError(f"{address}: no address of a REST server", "Expected http://host:port")
+            raise UsageError(f"{address}: not the address of a REST server", "Expected http://host:port")
         kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
         try:
             host, port = url.hostname, url.port
         except ValueError:
-            raise UsageError(f"{address}: no such port", "Expected http://host:port") from None
+            raise UsageError(f"{address}: not a port number", "Expected http://host:port") from None
         self._connect: Callable[[], http.client.HTTPConnection] = lambda: kind(host, port)
         self._idle: list[http.client.HTTPConnection] = []  # list.append and list.pop are atomic
         self._metadata_of: dict[tuple[str, int], Metadata] = {}  # a loaded version does not change
@@ -62,9 +57,9 @@ class RestClient(Client):
         document: dict[str, Any] = {"inputs": {}}
         for name, value in inputs.items():
             try:
-                document["inputs"][name] = rest_values.encoded(value)
+                document["inputs"][name] = rest_values.encode(value)
             except (TensorError, ValueError, TypeError) as e:  # ValueError: numpy, of ragged lists
-                raise error(self.address, "INVALID_ARGUMENT", f"input {name} cannot be sent: {e}") from e
+                raise from_code(self.address, "INVALID_ARGUMENT", f"input {name} cannot be sent: {e}") from e
         if spec.signature_name:
             document["signature_name"] = spec.signature_name
         body = json.dumps(document).encode()
@@ -73,7 +68,7 @@ class RestClient(Client):
         except NotFound:
             if spec.HasField("version"):
                 raise
-            # The version was replaced between the two requests: the metadata now name its successor.
+            # The version was replaced between the two requests: the metadata now name the new one.
             return self._predict_by_version(spec, body, deadline)
 
     def _predict_by_version(self, spec: pb.ModelSpec, body: bytes, deadline: float) -> Prediction:
@@ -81,53 +76,55 @@ class RestClient(Client):
         if metadata is None:
             metadata = self._metadata(spec, deadline - time.monotonic())
         path = f"/v1/models/{quote(spec.name, safe='')}/versions/{metadata.version}:predict"
-        answer = self._asked("POST", path, body, deadline - time.monotonic())
+        response = self._request("POST", path, body, deadline - time.monotonic())
         signature = metadata.signatures.get(spec.signature_name or DEFAULT_SIGNATURE)
-        with self._reading("answer"):
-            outputs = rest_values.outputs(answer["outputs"], signature or pb.SignatureDef())
+        with self._reading("response"):
+            outputs = rest_values.decode_outputs(response["outputs"], signature or pb.SignatureDef())
         return Prediction(outputs, metadata.version)
 
     def _status(self, spec: pb.ModelSpec, timeout_s: float) -> list[VersionStatus]:
-        answer = self._asked("GET", _path(spec), None, timeout_s)
+        response = self._request("GET", _path(spec), None, timeout_s)
         with self._reading("status"):
             return [
                 VersionStatus(int(s["version"]), s["state"], s["status"]["error_code"], s["status"]["error_message"])
-                for s in answer["model_version_status"]
+                for s in response["model_version_status"]
             ]
 
     def _metadata(self, spec: pb.ModelSpec, timeout_s: float) -> Metadata:
-        answer = self._asked("GET", f"{_path(spec)}/metadata", None, timeout_s)
+        response = self._request("GET", f"{_path(spec)}/metadata", None, timeout_s)
         with self._reading("metadata"):
             signatures = json_format.ParseDict(
-                answer["metadata"]["signature_def"], pb.SignatureDefMap(), ignore_unknown_fields=True
+                response["metadata"]["signature_def"], pb.SignatureDefMap(), ignore_unknown_fields=True
             ).signature_def
-            metadata = Metadata(spec.name, int(answer["model_spec"]["version"]), dict(signatures))
-        if len(self._metadata_of) >= MAX_CACHED:
+            metadata = Metadata(spec.name, int(response["model_spec"]["version"]), dict(signatures))
+        if len(self._metadata_of) >= MAX_CACHED_VERSIONS:
             self._metadata_of.clear()
         self._metadata_of[spec.name, metadata.version] = metadata
         return metadata
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
-        """Whatever is wrong with a document becomes an Internal error."""
+        """Turn any defect of a JSON document into an Internal error."""
         try:
             yield
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, json_format.Error) as e:
-            raise error(self.address, "INTERNAL", f"the {what} cannot be read: {type(e).__name__}: {e}") from e
+            raise from_code(self.address, "INTERNAL", f"the {what} cannot be read: {type(e).__name__}: {e}") from e
 
-    def _asked(self, method: str, path: str, body: bytes | None, timeout_s: float) -> dict[str, Any]:
-        """The JSON object that the server answers. Raises ServingClientError."""
-        status, content = self._exchanged(method, path, body, time.monotonic() + timeout_s)
+    def _request(self, method: str, path: str, body: bytes | None, timeout_s: float) -> dict[str, Any]:
+        """Return the JSON object of a response. Raises ServingClientError."""
+        status, content = self._exchange(method, path, body, time.monotonic() + timeout_s)
         try:
             document = json.loads(content)
         except ValueError:
             document = None
         if status == 200 and isinstance(document, dict):
             return document
-        text = document["error"] if isinstance(document, dict) and "error" in document else _shortened(content)
-        raise error(self.address, CODES.get(status, "INTERNAL"), f"{text}" if status != 200 else f"no JSON: {text}")
+        text = document["error"] if isinstance(document, dict) and "error" in document else _shorten(content)
+        if status == 200:
+            raise from_code(self.address, "INTERNAL", f"not a JSON object: {text}")
+        raise from_http_status(self.address, status, str(text))
 
-    def _exchanged(self, method: str, path: str, body: bytes | None, deadline: float) -> tuple[int, bytes]:
+    def _exchange(self, method: str, path: str, body: bytes | None, deadline: float) -> tuple[int, bytes]:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         while True:
             try:
@@ -137,22 +134,21 @@ class RestClient(Client):
             socket: Any = connection.sock  # None until it connects
             used = socket is not None
             try:
-                connection.timeout = _left(deadline)  # to connect and to send
+                connection.timeout = _left_s(deadline)  # to connect and to send
                 if used:
                     socket.settimeout(connection.timeout)
                 connection.request(method, path, body, headers)
                 content, response = self._read(connection, deadline)
             except TimeoutError as e:
                 connection.close()
-                raise error(self.address, "DEADLINE_EXCEEDED", "no answer in time") from e
+                raise from_code(self.address, "DEADLINE_EXCEEDED", "no response in time") from e
             except (OSError, http.client.HTTPException) as e:
                 connection.close()
-                if used:  # the server has closed a connection that lay idle: no failure yet
+                if used:  # the server has closed an idle connection: try a new one
                     continue
-                text = (
-                    "answers, but not in HTTP" if type(e) is http.client.BadStatusLine else str(e) or type(e).__name__
-                )
-                raise error(self.address, "UNAVAILABLE", text) from e
+                foreign = type(e) is http.client.BadStatusLine
+                text = "the response is not HTTP" if foreign else str(e) or type(e).__name__
+                raise from_code(self.address, "UNAVAILABLE", text) from e
             if response.will_close:
                 connection.close()
             else:
@@ -160,20 +156,20 @@ class RestClient(Client):
             return response.status, content
 
     def _read(self, connection: http.client.HTTPConnection, deadline: float) -> tuple[bytes, http.client.HTTPResponse]:
-        """The body, piece by piece: a socket's own timeout starts anew with each piece."""
-        socket: Any = connection.sock  # the response takes it over if the server closes after this answer
-        socket.settimeout(_left(deadline))
+        """Read the body in pieces and set the time left before each: a socket's timeout restarts with every read."""
+        socket: Any = connection.sock  # connection.sock becomes None if the server closes after this response
+        socket.settimeout(_left_s(deadline))
         response = connection.getresponse()
         parts = []
         while part := response.read1(READ_BYTES):
             parts.append(part)
-            socket.settimeout(_left(deadline))
-        if response.length:  # read1 takes an early end for the end
+            socket.settimeout(_left_s(deadline))
+        if response.length:  # read1 does not report a connection that ended early
             raise http.client.IncompleteRead(b"".join(parts), response.length)
         return b"".join(parts), response
 
 
-def _left(deadline: float) -> float:
+def _left_s(deadline: float) -> float:
     left_s = deadline - time.monotonic()
     if left_s <= 0:
         raise TimeoutError
@@ -187,5 +183,5 @@ def _path(spec: pb.ModelSpec) -> str:
     return f"{path}/labels/{quote(spec.version_label, safe='')}" if spec.version_label else path
 
 
-def _shortened(content: bytes) -> str:
-    return content[:MAX_TEXT_CHARS].decode(errors="replace").strip() or "an empty answer"
+def _shorten(content: bytes) -> str:
+    return content[:MAX_TEXT_CHARS].decode(errors="replace").strip() or "an empty response"

@@ -1,4 +1,4 @@
-"""Tensors as TensorFlow Serving's REST bodies hold them."""
+"""Tensors in the JSON form of TensorFlow Serving's REST API."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from serving.protocol import serving_pb2 as pb
 from serving.protocol.tensors import Array, TensorError, numpy_dtype
 
 
-def encoded(values: Any) -> Any:
-    """Nested lists of an array (or of what np.asarray takes); bytes become {"b64": ...}.
+def encode(values: Any) -> Any:
+    """Return an array (or what np.asarray accepts) as nested lists; bytes become {"b64": ...}.
 
     Raises:
-        TensorError: a dtype without JSON form, such as complex.
+        TensorError: the dtype has no JSON form, such as complex.
     """
     array = np.asarray(values)
     if array.dtype.kind not in "biufOSU":
@@ -24,20 +24,20 @@ def encoded(values: Any) -> Any:
     return _without_bytes(array.tolist()) if array.dtype.kind in "OS" else array.tolist()
 
 
-def outputs(document: Any, signature: pb.SignatureDef) -> dict[str, Array]:
-    """Arrays of the "outputs" of an answer, in the signature's dtypes; strings as object arrays of bytes.
+def decode_outputs(document: Any, signature: pb.SignatureDef) -> dict[str, Array]:
+    """Return arrays of the "outputs" of a response, with the signature's dtypes; strings as object arrays of bytes.
 
-    A signature with one output is answered by the bare value.
+    For a signature with one output, the response contains the bare value.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError, OverflowError: the document does not fit the signature.
     """
     infos = dict(signature.outputs)
     values = document if len(infos) != 1 else {next(iter(infos)): document}
-    return {name: _decoded(value, infos[name]) for name, value in values.items()}
+    return {name: _decode(value, infos[name]) for name, value in values.items()}
 
 
-def _decoded(value: Any, info: pb.TensorInfo) -> Array:
+def _decode(value: Any, info: pb.TensorInfo) -> Array:
     dtype = numpy_dtype(info.dtype)
     if dtype.kind != "O":
         array = np.asarray(value, dtype)
@@ -49,7 +49,7 @@ def _decoded(value: Any, info: pb.TensorInfo) -> Array:
         array = np.empty(0 if 0 in shape else int(np.prod(shape, dtype=np.int64)), np.object_)
         array[:] = list(_strings(value))
         array = array.reshape(shape)
-    if array.size == 0 and info.tensor_shape.dim:  # JSON's [] forgets the inner axes
+    if array.size == 0 and info.tensor_shape.dim:  # JSON's [] loses the inner axes
         return array.reshape([0, *(max(dim.size, 0) for dim in info.tensor_shape.dim[1:])])
     return array
 

@@ -1,1 +1,1 @@
-"""The commands of `python -m serving`. They parse and print; the work is done in the layers below."""
+"""The commands of `python -m serving`. They parse arguments and print results; the layers below do the work."""

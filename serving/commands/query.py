@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption
+from components.common import contract
+from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
+from components.common.errors import UsageError
+from serving.commands.server import GRPC_PORT, REST_PORT
+
+if TYPE_CHECKING:
+    from serving.client.query import Result
+
+DRAWN_AT_MOST: Final = 10  # with more digits, only the misclassified ones are drawn
+EXIT_DISAGREEMENT: Final = 6
 
 
 def add_to(app: typer.Typer) -> None:
@@ -15,48 +26,90 @@ def add_to(app: typer.Typer) -> None:
 
 
 def query(
-    files: Annotated[list[Path] | None, typer.Argument(help="PNG or JPEG files; none: digits of the test set.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="PNG or JPEG files; without: digits of the test set.")
+    ] = None,
     home: HomeOption = DEFAULT_HOME,
-    index: Annotated[list[int] | None, typer.Option(help="A digit of the test set by its number; repeatable.")] = None,
+    index: Annotated[list[int] | None, typer.Option(help="Number of a digit in the test set; repeatable.")] = None,
     count: Annotated[int, typer.Option(help="How many random test digits, without files and indices.")] = 5,
     seed: Annotated[int | None, typer.Option(help="Makes the random choice repeatable.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of IDX files, if not the home's MNIST.")] = None,
-    invert: Annotated[bool, typer.Option(help="The files show dark ink on bright paper.")] = False,
-    rest: Annotated[bool, typer.Option("--rest", help="Ask the same over REST and compare.")] = False,
-    version: Annotated[int | None, typer.Option(help="The version to ask.")] = None,
-    label: Annotated[
-        str | None,
-        typer.Option(help="Default: stable, once a version was promoted."),
-    ] = None,
+    invert: Annotated[bool, typer.Option(help="The files show dark ink on a bright background.")] = False,
+    rest: Annotated[bool, typer.Option("--rest", help="Send the same over REST and compare.")] = False,
+    version: Annotated[int | None, typer.Option(help="Version that predicts.")] = None,
+    label: Annotated[str | None, typer.Option(help="Default: stable, once a version was promoted.")] = None,
     grpc_port: Annotated[int | None, typer.Option(help="Of a server that this home did not start.")] = None,
     rest_port: Annotated[int | None, typer.Option(help="Of a server that this home did not start.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the running server about digits, draw them and show the probabilities.
+    """Send digits to the running server, draw them and show the probabilities.
 
     Example: python -m serving query --rest --count 100    python -m serving query seven.png --invert
     """
     from components.versions.release import read_release
-    from serving.client.query import query as ask
+    from serving.client import query as client_query
+    from serving.client.digits import Selection
     from serving.launch import server
 
-    running = server.find(home.resolve())
+    if version is not None and label is not None:
+        raise UsageError("both a version and a label", "Give one of --version and --label.")
+    home = home.resolve()
+    running = server.find(home)
     if running is not None and (version, label, grpc_port, rest_port) == (None,) * 4:
-        label = next(iter(read_release(home.resolve()).labels), None)
-    grpc_at = grpc_port or (running.grpc_port if running else 8500)
-    rest_at = rest_port or (running.rest_port if running else 8501)
-    code = ask(
-        files or [],
-        index or [],
-        home=home.resolve(),
-        count=count,
-        seed=seed,
-        data=data,
-        invert=invert,
+        label = next(iter(read_release(home).labels), None)
+    grpc_port = grpc_port or (running.grpc_port if running else GRPC_PORT)
+    rest_port = rest_port or (running.rest_port if running else REST_PORT)
+    folder = data or home / "data" / contract.MODEL_NAME
+    result = client_query.query(
+        Selection(folder, files or (), index or (), count, seed, invert),
+        f"127.0.0.1:{grpc_port}",
+        f"http://127.0.0.1:{rest_port}" if rest else None,
         version=version,
         label=label,
-        grpc_address=f"127.0.0.1:{grpc_at}",
-        rest_address=f"http://127.0.0.1:{rest_at}" if rest else None,
-        as_json=as_json,
     )
-    raise typer.Exit(code)
+    summary = result.summary()
+    if as_json:
+        say(json.dumps({**summary, "digits": result.rows()}))
+    else:
+        unicode = (sys.stdout.encoding or "").lower().replace("-", "").startswith("utf")
+        for line in lines(result, summary, unicode=unicode):
+            say(line)
+    if summary.get("same_classes") is False:
+        raise typer.Exit(EXIT_DISAGREEMENT)
+
+
+def lines(result: Result, summary: dict[str, Any], *, unicode: bool = True) -> list[str]:
+    """Return drawings with probabilities, a summary, and the comparison of the transports."""
+    from serving.client.digits import looks_inverted
+    from serving.commands import drawing
+
+    characters, block = (drawing.HALF_BLOCKS, "█") if unicode else (drawing.ASCII_HALF_BLOCKS, "#")
+    found = result.by_transport["grpc"]
+    shown = []
+    for i, digit in enumerate(result.digits):
+        predicted = int(found.classes[i])
+        if len(result.digits) > DRAWN_AT_MOST and digit.label in (None, predicted):
+            continue
+        verdict = "" if digit.label is None else f", {'right' if digit.label == predicted else f'is {digit.label}'}"
+        shown.append(f"{digit.name}: {predicted} ({found.probabilities[i][predicted]:.1%}){verdict}")
+        if digit.index is None and looks_inverted(digit.image):
+            shown.append("  dark on bright? The training data are bright on dark: try --invert")
+        drawn = drawing.draw(digit.image, characters=characters)
+        bars = drawing.bars(found.probabilities[i].tolist(), len(drawn), block)
+        shown += [f"  {line}" for line in drawing.beside(drawn, bars)]
+    parts = []
+    for name, title in (("grpc", "gRPC"), ("rest", "REST")):
+        if name in result.by_transport:
+            right = f"{summary['right'][name]} of {summary['labelled']} right, " if summary["labelled"] else ""
+            parts.append(f"{title}: {right}{result.by_transport[name].milliseconds:.1f} ms")
+    shown.append(f"{summary['model']} version {summary['version']}, {summary['asked']} digits. {'; '.join(parts)}")
+    return [*shown, _comparison(summary)] if "rest" in result.by_transport else shown
+
+
+def _comparison(summary: dict[str, Any]) -> str:
+    if summary["max_difference"] is None:
+        return "not compared: gRPC used version {grpc}, REST version {rest}".format(**summary["versions"])
+    if summary["identical"]:
+        return "gRPC and REST: identical"
+    same = "the same classes" if summary["same_classes"] else "DIFFERENT CLASSES"
+    return f"gRPC and REST: {same}, probabilities differ by up to {summary['max_difference']:.1e}"

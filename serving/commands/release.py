@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
-from components.common.errors import InputError, UsageError
+from components.common.errors import UsageError
+from serving.commands import tables
 
 if TYPE_CHECKING:
-    from serving.client.digits import Digit
     from serving.release.apply import Change
-    from serving.release.shadow import Rules
 
 EXIT_CANARY_FAILED: Final = 3
-ReasonOption = Annotated[str, typer.Option(help="Why; kept in the history.")]
+ReasonOption = Annotated[str, typer.Option(help="Why; recorded in the history.")]
 VersionArgument = Annotated[int | None, typer.Argument(min=0, metavar="[VERSION]", show_default=False)]
 
 
@@ -33,21 +30,21 @@ def promote(
     version: VersionArgument = None,
     home: HomeOption = DEFAULT_HOME,
     unpin: Annotated[
-        bool, typer.Option("--unpin", help="Drop the labels instead: serve the newest pushed version again.")
+        bool, typer.Option("--unpin", help="Remove the labels instead: serve the newest pushed version again.")
     ] = False,
     reason: ReasonOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Make a version (default: the canary, else the newest) the stable one.
 
-    From the first promotion on, what is pushed is not served until it is promoted or the canary.
+    After the first promotion, a pushed version is served only once it is promoted or the canary.
     """
     from serving.release import decisions
 
     if unpin and version is not None:
         raise UsageError("both a version and --unpin", "Give one of them.")
-    where = home.resolve()
-    change = decisions.unpin(where, reason=reason) if unpin else decisions.promote(where, version, reason=reason)
+    home = home.resolve()
+    change = decisions.unpin(home, reason=reason) if unpin else decisions.promote(home, version, reason=reason)
     _report(change, as_json)
 
 
@@ -59,11 +56,11 @@ def canary(
         int | None,
         typer.Option(min=1, metavar="N", show_default=False, help="Compare it with stable on N test digits."),
     ] = None,
-    min_agreement: Annotated[float, typer.Option(min=0, max=1, help="Share of equal answers.")] = 0.95,
+    min_agreement: Annotated[float, typer.Option(min=0, max=1, help="Share of digits with equal predictions.")] = 0.95,
     max_accuracy_drop: Annotated[
-        float, typer.Option(min=0, max=1, help="Against stable, beyond what chance explains.")
+        float, typer.Option(min=0, max=1, help="Below stable, beyond what chance explains.")
     ] = 0.005,
-    max_latency_ratio: Annotated[float, typer.Option(min=0, help="p99 against stable's.")] = 2.0,
+    max_latency_ratio: Annotated[float, typer.Option(min=0, help="p99 over the p99 of stable.")] = 2.0,
     data: Annotated[Path | None, typer.Option(help="Folder of IDX files, if not the home's MNIST.")] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the choice of digits repeatable.")] = None,
     reason: ReasonOption = "",
@@ -71,7 +68,7 @@ def canary(
 ) -> None:
     """Put a version (default: the newest) under test as the canary; with --shadow, compare it with stable.
 
-    --shadow without VERSION takes the canary that is there. It ends with exit 0 (promote) or 3 (roll back).
+    --shadow without VERSION uses the current canary. Exit code 0 (promote) or 3 (roll back).
     """
     from components.common import contract
     from components.versions.release import read_release
@@ -79,26 +76,29 @@ def canary(
 
     if clear and (version is not None or shadow):
         raise UsageError("--clear with a version or --shadow", "Give --clear alone.")
-    where = home.resolve()
-    if clear:
-        return _report(decisions.clear_canary(where, reason=reason), as_json)
-    if shadow is None:
-        return _report(decisions.canary(where, version, reason=reason), as_json)
+    home = home.resolve()
+    if clear or shadow is None:
+        change = (
+            decisions.clear_canary(home, reason=reason) if clear else decisions.canary(home, version, reason=reason)
+        )
+        _report(change, as_json)
+        return
 
     from serving.client import digits
     from serving.launch import server
-    from serving.release.shadow import Rules
+    from serving.release import shadow as comparing
 
-    rules = Rules(min_agreement, max_accuracy_drop, max_latency_ratio)
-    asked = digits.from_test_set(data or where / "data" / contract.MODEL_NAME, [], count=shadow, seed=seed)
-    running = server.find(where)
-    if running is None:
-        raise InputError(f"{where}: no server is running", "Start one: make serve")
-    if version is not None or read_release(where).canary is None:
-        change = decisions.canary(where, version, reason=reason)
+    rules = comparing.Rules(min_agreement, max_accuracy_drop, max_latency_ratio)
+    chosen = digits.from_test_set(data or home / "data" / contract.MODEL_NAME, [], count=shadow, seed=seed)
+    running = server.require(home)
+    if version is not None or read_release(home).canary is None:
+        change = decisions.canary(home, version, reason=reason)
         if not as_json:
             _report(change, as_json=False)
-    return _compare(where, running.grpc_port, asked, rules, reason, as_json)
+    comparison = comparing.run(home, running.grpc_port, chosen, rules, reason)
+    _report_comparison(home, comparison, as_json)
+    if comparison["reasons"]:
+        raise typer.Exit(EXIT_CANARY_FAILED)
 
 
 def rollback(
@@ -107,30 +107,27 @@ def rollback(
     reason: ReasonOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Make the stable version before this one (default) or VERSION the stable one again; withdraw the canary."""
+    """Make the previous stable version (default) or VERSION stable again; withdraw the canary."""
     from serving.release import decisions
 
     _report(decisions.rollback(home.resolve(), version, reason=reason), as_json)
 
 
 def history(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show who changed what is served, when and why."""
-    from components.versions.release import read_release
-    from serving.release import history as log
+    """Show who changed which version is served, when and why."""
+    from serving.release.history import HISTORY_FILE, load
 
-    path = home.resolve() / log.HISTORY_FILE
-    entries = log.read(home.resolve())
-    with suppress(InputError):  # the history is what one reads when the other file is damaged
-        entries = log.complete(entries, read_release(home.resolve()).entry)
+    home = home.resolve()
+    entries = load(home)
     damaged = sum("damaged" in entry for entry in entries)
     if damaged:
-        print(f"warning: {path}: {damaged} line(s) cannot be read", file=sys.stderr)
+        print(f"warning: {home / HISTORY_FILE}: {damaged} line(s) cannot be read", file=sys.stderr)
     if as_json:
         say(json.dumps({"entries": entries, "damaged": damaged}))
     elif not entries:
         say("nothing was promoted yet: the newest pushed version is served")
     else:
-        for line in log.table(entries):
+        for line in tables.history(entries):
             say(line)
 
 
@@ -153,9 +150,9 @@ def _report(change: Change, as_json: bool) -> None:
         else "no server is running: in effect at the next start (make serve)"
     )
     if after.canary is not None and after.stable is not None and after.canary > after.stable:
-        say("requests without a label get the canary, as the highest version that is loaded: ask by label stable")
+        say("requests without a label get the canary, the highest loaded version: send them with label stable")
     if change.action == "promote" and after.previous is not None:
-        say(f"back to {after.previous}: python -m serving rollback")
+        say(f"to go back to {after.previous}: python -m serving rollback")
 
 
 def _as_json(change: Change) -> dict[str, Any]:
@@ -172,23 +169,14 @@ def _as_json(change: Change) -> dict[str, Any]:
     }
 
 
-def _compare(home: Path, grpc_port: int, asked: Sequence[Digit], rules: Rules, reason: str, as_json: bool) -> None:
+def _report_comparison(home: Path, comparison: dict[str, Any], as_json: bool) -> None:
     from components.versions.release import read_release
-    from serving.client import connect
-    from serving.release import history, shadow
 
-    with connect(f"127.0.0.1:{grpc_port}") as client:
-        answers = shadow.ask_both(client, asked)
-    comparison = shadow.compare(answers, [digit.label for digit in asked], rules)
-    against, now = comparison["reasons"], read_release(home)
-    note = history.note("shadow", None, answers["canary"].version, reason)
-    entry = history.entry(now, now, note, comparison["verdict"])
-    history.append(home, {**entry, **({"error": "; ".join(against)} if against else {})})
+    reasons = comparison["reasons"]
     if as_json:
+        now = read_release(home)
         say(json.dumps({"stable": now.stable, "canary": now.canary, "shadow": comparison}))
-    else:
-        for line in [*shadow.table(comparison), *(f"  {words}" for words in against)]:
-            say(line)
-        say("roll back: python -m serving canary --clear" if against else "promote: python -m serving promote")
-    if against:
-        raise typer.Exit(EXIT_CANARY_FAILED)
+        return
+    for line in [*tables.shadow(comparison), *(f"  {reason}" for reason in reasons)]:
+        say(line)
+    say("roll back: python -m serving canary --clear" if reasons else "promote: python -m serving promote")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from components.common.command_line import JsonOption, say
-from serving.commands.server import GrpcPort, RestPort
+from serving.commands.server import GRPC_PORT, REST_PORT, GrpcPort, RestPort
 
 
 def add_to(app: typer.Typer) -> None:
@@ -18,21 +18,21 @@ def add_to(app: typer.Typer) -> None:
 
 def replay(
     images: Annotated[Path, typer.Argument(help="A .npy file, uint8 [n, height, width].")],
-    output: Annotated[Path, typer.Option(help="Where the answers go: an .npz file.")],
-    singles: Annotated[int, typer.Option(min=1, help="How many of the images to ask about one by one.")] = 200,
-    label: Annotated[str | None, typer.Option(help="The version label to ask, e.g. stable.")] = None,
-    grpc_port: GrpcPort = 8500,
-    rest_port: RestPort = 8501,
+    output: Annotated[Path, typer.Option(help="Where to write the predictions: an .npz file.")],
+    singles: Annotated[int, typer.Option(min=1, help="How many of the images to send one by one.")] = 200,
+    label: Annotated[str | None, typer.Option(help="Label of the version that predicts, e.g. stable.")] = None,
+    grpc_port: GrpcPort = GRPC_PORT,
+    rest_port: RestPort = REST_PORT,
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a server about many images and keep its answers, to compare them with others."""
-    from serving.client.replay import replay as ask_all
+    """Send many images to a server and keep its predictions, to compare them with others."""
+    from serving.client.replay import replay as replay_images
 
     addresses = f"127.0.0.1:{grpc_port}", f"http://127.0.0.1:{rest_port}"
-    report = ask_all(images, output, *addresses, singles, label)
+    report = replay_images(images, output, *addresses, singles, label)
     if as_json:
         say(json.dumps(report))
         return
-    say(f"version {report['version']} answered about {report['images']} images; answers in {output}")
+    say(f"version {report['version']} predicted {report['images']} images; predictions in {output}")
     for transport in ("grpc", "rest"):
         say("{0}: {requests} single requests, p50 {p50_ms} ms, p99 {p99_ms} ms".format(transport, **report[transport]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -15,10 +15,12 @@ BackendOption = Annotated[
     str,
     typer.Option(
         envvar="SERVING_BACKEND",
-        help="auto (a container if an engine answers, else tensorflow_model_server, else embedded), "
+        help="auto (a container if an engine is running, else tensorflow_model_server, else embedded), "
         "container, binary or embedded.",
     ),
 ]
+GRPC_PORT: Final = 8500
+REST_PORT: Final = 8501
 GrpcPort = Annotated[int, typer.Option(help="Port for gRPC, on loopback.")]
 RestPort = Annotated[int, typer.Option(help="Port for REST and monitoring, on loopback.")]
 
@@ -31,39 +33,41 @@ def add_to(app: typer.Typer) -> None:
 def up(
     home: HomeOption = DEFAULT_HOME,
     backend: BackendOption = "auto",
-    grpc_port: GrpcPort = 8500,
-    rest_port: RestPort = 8501,
-    foreground: Annotated[bool, typer.Option(help="Stay with the server instead of leaving it behind.")] = False,
+    grpc_port: GrpcPort = GRPC_PORT,
+    rest_port: RestPort = REST_PORT,
+    foreground: Annotated[
+        bool, typer.Option(help="Run the server in this process instead of in the background.")
+    ] = False,
     with_parent: Annotated[
-        int | None, typer.Option(metavar="PID", help="With --foreground: end when the calling process, PID, ends.")
+        int | None, typer.Option(metavar="PID", help="With --foreground: exit when the calling process, PID, exits.")
     ] = None,
-    unproven: Annotated[bool, typer.Option(help="Serve a version even if its manifest does not vouch for it.")] = False,
+    unproven: Annotated[bool, typer.Option(help="Serve a version even if its manifest does not prove it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Start a server on the pushed model and wait until it answers."""
+    """Start a server on the pushed model and wait until it is ready."""
     from serving.launch import backends, server
 
     setup = backends.Setup(home.resolve(), grpc_port, rest_port, unproven)
     if foreground:
         if with_parent is not None:
-            server.end_with(with_parent)
-        choice = server.become(setup, backend)
+            server.exit_with_parent(with_parent)
+        choice = server.register_foreground(setup, backend)
         say(f"serving with the {choice.name} backend ({choice.why})")
-        words = backends.command(choice, setup)
-        os.execvpe(words[0], words, backends.environment(choice))
+        command = backends.command(choice, setup)
+        os.execvpe(command[0], command, backends.environment(choice))
     running, new = server.start(setup, backend)
     states = server.version_states(running.rest_port)
     if as_json:
         say(json.dumps({**asdict(running), "started": new, "versions": states}))
         return
     say(f"{'serving' if new else 'already serving'} with the {running.backend} backend ({running.why})")
-    say(f"versions: {_described(states)}")
+    say(f"versions: {_list_states(states)}")
     say(f"gRPC 127.0.0.1:{running.grpc_port}, REST http://127.0.0.1:{running.rest_port}/v1/models/mnist")
     say(f"process {running.pid}, log {running.log_file}")
 
 
 def down(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Stop the server of a home; requests that it has accepted are answered first."""
+    """Stop the server of a home, after the requests that it has accepted."""
     from serving.launch import server
 
     stopped = server.stop(home.resolve())
@@ -75,13 +79,10 @@ def down(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
 
 def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """Show the server of a home and the versions it has loaded."""
-    from components.common.errors import InputError
     from components.versions.release import read_release
     from serving.launch import server
 
-    running = server.find(home.resolve())
-    if running is None:
-        raise InputError(f"{home.resolve()}: no server is running", "Start one: make serve")
+    running = server.require(home.resolve())
     states = server.version_states(running.rest_port)
     release = read_release(home.resolve())
     if as_json:
@@ -89,52 +90,38 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
         return
     say(f"{running.backend} backend, process {running.pid}, log {running.log_file}")
     say(f"gRPC 127.0.0.1:{running.grpc_port}, REST 127.0.0.1:{running.rest_port}")
-    say(f"versions: {_described(states)}")
+    say(f"versions: {_list_states(states)}")
     say(f"labels: {', '.join(f'{label} {number}' for label, number in release.labels.items()) or 'none'}")
     if release.pending:
-        say("under way, or killed: {action} {version} (run it again to finish)".format(**release.pending))
+        say("in progress or killed: {action} {version} (run the command again to finish)".format(**release.pending))
 
 
 def signatures(
     home: HomeOption = DEFAULT_HOME,
-    version: Annotated[int | None, typer.Option(help="The version to ask; else the newest.")] = None,
+    version: Annotated[int | None, typer.Option(help="Which version; default: the newest.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the served model takes and answers."""
+    """Show the inputs and outputs of the served model."""
     from components.common import contract
-    from components.common.errors import InputError
     from serving.client import connect
+    from serving.client.signatures import describe
     from serving.launch import server
-    from serving.protocol import serving_pb2 as pb
 
-    running = server.find(home.resolve())
-    if running is None:
-        raise InputError(f"{home.resolve()}: no server is running", "Start one: make serve")
+    running = server.require(home.resolve())
     with connect(f"127.0.0.1:{running.grpc_port}") as client:
         metadata = client.metadata(contract.MODEL_NAME, version)
-    found = {
-        name: {
-            way: {
-                alias: {
-                    "dtype": pb.DataType.Name(info.dtype),
-                    "shape": None if info.tensor_shape.unknown_rank else [dim.size for dim in info.tensor_shape.dim],
-                }
-                for alias, info in sorted(getattr(definition, way).items())
-            }
-            for way in ("inputs", "outputs")
-        }
-        for name, definition in sorted(metadata.signatures.items())
-    }
+    found = describe(metadata)
     if as_json:
         say(json.dumps({"version": metadata.version, "signatures": found}))
         return
     say(f"version {metadata.version}")
-    for name, ways in found.items():
+    for name, signature in found.items():
         shown = {
-            way: ", ".join(f"{a} {i['dtype']} {i['shape']}" for a, i in infos.items()) for way, infos in ways.items()
+            direction: ", ".join(f"{alias} {info['dtype']} {info['shape']}" for alias, info in infos.items())
+            for direction, infos in signature.items()
         }
         say(f"{name}: {shown['inputs']} -> {shown['outputs']}")
 
 
-def _described(states: list[dict[str, object]]) -> str:
-    return ", ".join(f"{state['version']} {state['state']}" for state in states) or "none answers"
+def _list_states(states: list[dict[str, object]]) -> str:
+    return ", ".join(f"{state['version']} {state['state']}" for state in states) or "none"

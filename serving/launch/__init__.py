@@ -1,1 +1,1 @@
-"""Starting and stopping a server on a home: a container, a binary or the embedded one."""
+"""Starts and stops the server of a home: a container, a binary or the embedded server."""

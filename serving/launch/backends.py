@@ -1,7 +1,7 @@
-"""One way to start, wait for and stop a server, whichever it is: container, binary or embedded.
+"""The command that starts a server, for each backend: container, binary or embedded.
 
-Production is TensorFlow Serving's container. Where no engine answers, a `tensorflow_model_server` on PATH is taken;
-where there is none either, the embedded server, which takes the same flags and speaks the same protocol.
+Production is TensorFlow Serving's container. Without a container engine, `auto` uses a `tensorflow_model_server` on
+PATH; without that, the embedded server, which has the same flags and the same API.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ CONFIG_IN_CONTAINER: Final = "/config"
 
 @dataclass(frozen=True)
 class Setup:
-    """What a server is started with.
+    """How to start a server.
 
     Attributes:
-        home: its `serving_model` holds the versions; `serving` gets the config file and state.
+        home: `serving_model` contains the versions; the config file and state are written to `serving`.
         grpc_port, rest_port: on loopback.
-        unproven: serve a version even if its manifest does not vouch for it.
+        unproven: serve a version even if its manifest does not prove it.
     """
 
     home: Path
@@ -63,7 +63,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend, and why it is this one."""
+    """A backend, and why it was chosen."""
 
     name: Name
     program: str
@@ -71,7 +71,7 @@ class Choice:
 
 
 def choose(preferred: str = "auto") -> Choice:
-    """The backend to use. Raises InputError if a preferred one is not there."""
+    """Return the backend to use. Raises InputError if the preferred one is not available."""
     if preferred not in ("auto", "container", "binary", "embedded"):
         raise InputError(f"no backend '{preferred}'", "Use auto, container, binary or embedded.")
     reasons = []
@@ -79,7 +79,7 @@ def choose(preferred: str = "auto") -> Choice:
         for engine in ENGINES:
             problem = _engine_problem(engine)
             if problem is None:
-                return Choice("container", engine, f"{engine} answers")
+                return Choice("container", engine, f"{engine} is running")
             reasons.append(problem)
     if preferred in ("auto", "binary"):
         found = shutil.which(BINARY)
@@ -87,18 +87,18 @@ def choose(preferred: str = "auto") -> Choice:
             return Choice("binary", found, "; ".join([*reasons, f"{BINARY} is on PATH"]))
         reasons.append(f"no {BINARY} on PATH")
     if preferred in ("auto", "embedded"):
-        return Choice("embedded", sys.executable, "; ".join(reasons) or "asked for")
+        return Choice("embedded", sys.executable, "; ".join(reasons) or "requested")
     raise InputError(f"the {preferred} backend is not available: {'; '.join(reasons)}", "Use --backend embedded.")
 
 
 def command(choice: Choice, setup: Setup) -> list[str]:
-    """The command that runs the server in the foreground."""
+    """Return the command that runs the server in the foreground."""
     if choice.name == "container":
         return container_command(choice.program, setup)
     flags = server_flags(setup.config_file, DEPLOY_CONFIG, setup.grpc_port, setup.rest_port)
     if choice.name == "binary":
         return [choice.program, *flags]
-    # TensorFlow Serving would load whatever appears under a number: half a copy, a model that nobody blessed.
+    # TensorFlow Serving would load any numbered folder: an incomplete copy, or a model that was not blessed.
     proven = [] if setup.unproven else ["--proven_only=true"]
     return [choice.program, "-m", "serving.model_server", *flags, *proven]
 
@@ -113,8 +113,8 @@ def server_flags(models_config: Path, deploy: Path, grpc_port: int, rest_port: i
         "--enable_batching=true",
         f"--batching_parameters_file={deploy / 'batching.config'}",
         "--allow_version_labels_for_unavailable_models=true",  # labels at start-up fail otherwise
-        # A version appears whole, so one that does not load will not; and while the server tries again (by default for
-        # five minutes) it loads nothing else, so nobody could roll back.
+        # A version appears by one rename, so one that does not load never will. While the server retries (five minutes
+        # by default) it loads nothing else, so a rollback would have to wait.
         "--max_num_load_retries=1",
         "--load_retry_interval_micros=1000000",
         "--enable_grpc_healthcheck_service=true",
@@ -134,13 +134,13 @@ def container_command(engine: str, setup: Setup) -> list[str]:
 
 
 def base_path(backend: str, setup: Setup) -> str:
-    """The folder of the model's versions, as the server of a backend sees it."""
+    """Return the folder of the model's versions as the server of the backend sees it."""
     base = MODELS_IN_CONTAINER if backend == "container" else str(setup.models)
     return f"{base}/{contract.MODEL_NAME}"
 
 
 def environment(choice: Choice) -> dict[str, str]:
-    """For the server's process: our packages importable, TensorFlow's start-up notes off."""
+    """Return the variables of the server's process: our packages importable, TensorFlow's start-up messages off."""
     extra = {"TF_CPP_MIN_LOG_LEVEL": "2"}
     if choice.name == "embedded":
         root = str(ROOT)
@@ -149,14 +149,14 @@ def environment(choice: Choice) -> dict[str, str]:
 
 
 def _engine_problem(engine: str) -> str | None:
-    """Why a container engine cannot be used; None if it answers."""
+    """Return why a container engine cannot be used; None if it can."""
     if shutil.which(engine) is None:
         return f"no {engine}"
     try:
         done = _quiet([engine, "info"])
     except subprocess.TimeoutExpired:
-        return f"{engine} does not answer"
-    return None if done == 0 else f"{engine} has no engine running"
+        return f"{engine} does not respond"
+    return None if done == 0 else f"{engine} is not running"
 
 
 def _quiet(words: Sequence[str]) -> int:

@@ -11,11 +11,11 @@ from serving.launch.proof import is_proven, loaded_versions
 
 
 def text(base_path: str, versions: Collection[int] | int, labels: Mapping[str, int]) -> str:
-    """A ModelServerConfig of one model, in text format.
+    """Return a ModelServerConfig of one model, in text format.
 
     Args:
         base_path: folder of the versions, as the server sees it.
-        versions: to load; a number: so many of the newest, as they are pushed.
+        versions: to load; a number: that many of the newest pushed versions, including later ones.
         labels: versions by label.
     """
     if isinstance(versions, int):
@@ -37,7 +37,7 @@ def text(base_path: str, versions: Collection[int] | int, labels: Mapping[str, i
 
 
 def of_release(home: Path, base_path: str, release: Release) -> str:
-    """The config for what is to be served from a home. Raises OSError."""
+    """Return the config that serves a release of a home. Raises OSError."""
     if release.stable is None:
         newest = pushed_versions(home)[-NEWEST_SERVED:]
         all_proven = all(is_proven(version_folder(home, version)) for version in newest)

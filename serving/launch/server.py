@@ -1,4 +1,4 @@
-"""The server of a home: start it in the background, wait until it answers, look at it, stop it."""
+"""The server of a home: start it, wait until it is ready, find it, stop it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from components.versions import manifest
 from components.versions.release import pushed_versions, read_release, version_folder
 from serving.launch import backends, model_config
 from serving.launch.backends import Choice, Setup
-from serving.launch.proof import refuse_missing
+from serving.launch.proof import check_pushed
 
 START_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 15.0
@@ -42,8 +42,8 @@ class Running:
     """A server that was started in a home.
 
     Attributes:
-        pid, created: the process; its start time tells it from a later one with the same number.
-        backend, why: which, and the reason.
+        pid, created: the process; its start time distinguishes it from a later one with the same id.
+        backend, why: which one, and why it was chosen.
     """
 
     pid: int
@@ -55,7 +55,7 @@ class Running:
     log_file: str
 
     def process(self) -> psutil.Process | None:
-        """The process if it is still alive."""
+        """Return the process if it is still running."""
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.pid)
             alive = abs(process.create_time() - self.created) < 1 and process.status() != psutil.STATUS_ZOMBIE
@@ -64,7 +64,7 @@ class Running:
 
 
 def find(home: Path) -> Running | None:
-    """The server of a home, if one is running."""
+    """Return the server of a home if one is running."""
     path = home / "serving" / STATE_FILE
     try:
         running = Running(**json.loads(path.read_text()))
@@ -73,13 +73,22 @@ def find(home: Path) -> Running | None:
     return running if running.process() else None
 
 
-def start(setup: Setup, preferred: str) -> tuple[Running, bool]:
-    """Start the server of a home, unless it runs already; return it and whether it is new.
+def require(home: Path) -> Running:
+    """Return the server of a home. Raises InputError if none is running."""
+    running = find(home)
+    if running is None:
+        raise InputError(f"{home}: no server is running", "Start one: make serve")
+    return running
 
-    Waits until a version is AVAILABLE, or those with a label.
+
+def start(setup: Setup, preferred: str) -> tuple[Running, bool]:
+    """Start the server of a home unless it is running; return it and whether it is new.
+
+    Waits until all versions with a label are AVAILABLE; without labels, until any version is.
 
     Raises:
-        InputError: nothing was pushed, a port is taken, or the server did not come up (its last log lines are told).
+        InputError: nothing was pushed, a port is in use, or the server did not start (the message ends with its last
+            log lines).
     """
     with locked(setup.folder):
         if running := find(setup.home):
@@ -107,11 +116,11 @@ def start(setup: Setup, preferred: str) -> tuple[Running, bool]:
         return running, True
 
 
-def become(setup: Setup, preferred: str) -> Choice:
-    """Make ready for this process to turn into the server, and note it as the home's. Raises InputError."""
+def register_foreground(setup: Setup, preferred: str) -> Choice:
+    """Prepare for this process to become the server, and register it as the home's. Raises InputError."""
     with locked(setup.folder):
         if running := find(setup.home):
-            raise InputError(f"process {running.pid} serves this home already", "Stop it first: make stop")
+            raise InputError(f"process {running.pid} already serves this home", "Stop it first: make stop")
         choice = prepare(setup, preferred)
         created = psutil.Process().create_time()
         ports = setup.grpc_port, setup.rest_port
@@ -121,14 +130,14 @@ def become(setup: Setup, preferred: str) -> Choice:
 
 
 def prepare(setup: Setup, preferred: str) -> Choice:
-    """Choose the backend, check what it needs, write its config file. Raises InputError."""
+    """Choose the backend, check its requirements, write its config file. Raises InputError."""
     if not pushed_versions(setup.home):
         base = setup.models / contract.MODEL_NAME
         raise InputError(f"{base}: no version has been pushed", "Run the pipeline first: make pipeline")
     release = read_release(setup.home)
     needed = {*release.labels.values()} or {pushed_versions(setup.home)[-1]}
     for version in needed:
-        refuse_missing(setup.home, version)  # a server would wait for it for ever
+        check_pushed(setup.home, version)  # a server would wait for it forever
         if not setup.unproven:
             manifest.verify(version_folder(setup.home, version))
     for port in (setup.grpc_port, setup.rest_port):
@@ -139,7 +148,7 @@ def prepare(setup: Setup, preferred: str) -> Choice:
             except OSError as e:
                 raise InputError(
                     f"port {port} cannot be used ({e.strerror})",
-                    "Stop what uses it (make stop, if it is this product in another home), or choose others: "
+                    "Stop the process that uses it (make stop, if it is this product in another home), or set others: "
                     "--grpc-port N --rest-port N",
                 ) from e
     choice = backends.choose(preferred)
@@ -149,11 +158,11 @@ def prepare(setup: Setup, preferred: str) -> Choice:
     return choice
 
 
-def end_with(parent: int) -> None:
-    """Have the kernel send SIGTERM when the process that started this one ends, however it ends (Linux only).
+def exit_with_parent(parent: int) -> None:
+    """Have the kernel send SIGTERM when the parent process ends, for whatever reason (Linux only).
 
     Args:
-        parent: its process id. Asking the kernel for it would be too late: it may have been killed already.
+        parent: its process id, since the parent may have been killed before this call.
     """
     if sys.platform != "linux":
         return
@@ -163,7 +172,10 @@ def end_with(parent: int) -> None:
 
 
 def stop(home: Path) -> Running | None:
-    """Stop the server of a home: SIGTERM, which lets it answer what it has accepted, then SIGKILL. None: none ran."""
+    """Stop the server of a home and return it; None if none was running.
+
+    After SIGTERM the server completes the requests that it has accepted; SIGKILL follows after STOP_TIMEOUT_S.
+    """
     running = find(home)
     process = running.process() if running else None
     if running is None or process is None:
@@ -180,18 +192,18 @@ def stop(home: Path) -> Running | None:
 
 
 def version_states(rest_port: int, timeout_s: float = 2.0) -> list[dict[str, Any]]:
-    """Versions as the server reports them, newest first; [] while it does not answer."""
+    """Return the versions that the server reports, newest first; [] while it does not respond."""
     url = f"http://127.0.0.1:{rest_port}/v1/models/{contract.MODEL_NAME}"
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
-            states: list[dict[str, Any]] = json.load(answer)["model_version_status"]
+        with urllib.request.urlopen(url, timeout=timeout_s) as response:
+            states: list[dict[str, Any]] = json.load(response)["model_version_status"]
             return states
     except (urllib.error.URLError, OSError, ValueError, KeyError):
         return []
 
 
 def _wait(process: subprocess.Popen[bytes], setup: Setup, labelled: set[int]) -> None:
-    """Wait until all versions with a label answer, or without labels any version does. Raises InputError."""
+    """Wait until all versions with a label are AVAILABLE; without labels, any version. Raises InputError."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         states = {int(state["version"]): state for state in version_states(setup.rest_port)}
@@ -200,8 +212,8 @@ def _wait(process: subprocess.Popen[bytes], setup: Setup, labelled: set[int]) ->
             return
         for number in states.keys() & labelled:
             if states[number]["status"]["error_code"] != "OK":
-                words = states[number]["status"]["error_message"]
-                raise InputError(f"version {number} does not load: {words}", "Go back: python -m serving rollback")
+                message = states[number]["status"]["error_message"]
+                raise InputError(f"version {number} does not load: {message}", "Go back: python -m serving rollback")
         if process.poll() is not None:
             break
         time.sleep(POLL_S)
@@ -213,7 +225,7 @@ def _wait(process: subprocess.Popen[bytes], setup: Setup, labelled: set[int]) ->
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One at a time starts a server or changes what is served; the next one waits, then sees what the first has done.
+    """Hold the lock of a home. Only its holder may start a server or change which version is served.
 
     Raises:
         InputError: the folder cannot be written.

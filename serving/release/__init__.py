@@ -1,1 +1,1 @@
-"""Which version is served, who decided it, and applying that to a running server."""
+"""Decides which version is served, records who decided it, and applies it to a running server."""

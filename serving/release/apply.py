@@ -1,17 +1,17 @@
-"""Moving the labels `stable` and `canary` without a request noticing.
+"""Moves the labels `stable` and `canary` on a running server without a failed request.
 
-The order is the one that TensorFlow Serving needs, and each step may be the last before a `kill -9`:
+TensorFlow Serving requires this order, and a `kill -9` may come after any step:
 
-1. write down what is about to be done (release.json), which also keeps the Pusher from deleting the version;
+1. write the pending change to release.json; from then on the Pusher does not delete its version;
 2. have the server load the version beside the others, and wait until it is AVAILABLE;
-3. move the label, and ask by it;
-4. write down what is served now (release.json), and add it to the history;
-5. make the model config file from it (each start of a server does so anyway);
+3. move the label, and check it by a request;
+4. write the new release to release.json, and append it to the history;
+5. write the model config file from it (each start of a server does this too);
 6. have the server unload what is no longer needed;
-7. take the note of step 1 away.
+7. remove the pending change.
 
-Before 4 a restarted server comes up as before, afterwards as decided. The same command, run again, finishes. Should
-2 or 3 fail, the server is told to go back and the labels stay.
+A server that restarts before step 4 serves the old release, after it the new one. Running the same command again
+completes the change. If step 2 or 3 fails, the server gets its old config back and the labels stay.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from components.versions import manifest
 from components.versions.release import RELEASE_FILE, Release, pushed_versions, read_release, version_folder
 from serving.launch import backends, model_config, server
 from serving.launch.backends import Setup
-from serving.launch.proof import loaded_versions, refuse_missing
+from serving.launch.proof import check_pushed, loaded_versions
 from serving.release import history
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 
 
 class Decision(NamedTuple):
-    """The version that a command is about, and what is to be served."""
+    """The version that a command concerns, and the release that it wants."""
 
     version: int
     wanted: Release
 
 
 Choose = Callable[[Release, int | None], Decision]
-"""From what is served, and the version asked for (None: the command's default)."""
+"""From the current release and the requested version (None: the command's default)."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Change:
     """What a command has done.
 
     Attributes:
-        version: which it was about.
-        changed: False if that was so already.
-        in_effect: False if no server is running: then it holds from the next start.
+        version: that it concerned.
+        changed: False if the labels were already so.
+        in_effect: False if no server is running: then it takes effect at the next start.
         seconds: until the last step was done.
     """
 
@@ -69,24 +69,25 @@ class Change:
     seconds: float
 
 
-def carry_out(home: Path, action: str, asked: int | None, reason: str, choose: Choose) -> Change:
-    """Decide, under the lock, and do it. One command of a home at a time; another waits.
+def apply(home: Path, action: str, requested: int | None, reason: str, choose: Choose) -> Change:
+    """Decide under the lock of the home, then apply the decision. A concurrent command waits.
 
     Raises:
-        UserError: the decision is refused, the version does not load, the server does not answer, the home is unfit.
+        UserError: the decision is refused, the version does not load, the server does not respond, or the home is
+            damaged.
     """
     reason = history.checked_reason(reason)
     started = time.monotonic()
     with server.locked(home / "serving"):
-        now, pending = _taken_up(home, action, asked)
+        now, pending = _resume_pending(home, action, requested)
         if pending is not None:
-            asked = pending["version"]  # the default may mean another version by now
-        version, wanted = choose(now, asked)
+            requested = pending["version"]  # the default may be another version by now
+        version, wanted = choose(now, requested)
         changed = (now.stable, now.canary) != (wanted.stable, wanted.canary)
         done = replace(wanted, entry=now.entry)
         if changed:
-            _refuse_unfit(home, now, wanted)
-            pending = pending or history.note(action, asked, version, reason)
+            _check_needed(home, now, wanted)
+            pending = pending or history.pending_change(action, requested, version, reason)
             write_release(home, replace(now, pending=pending))
         running = server.find(home)
         if running is not None:
@@ -96,17 +97,17 @@ def carry_out(home: Path, action: str, asked: int | None, reason: str, choose: C
             with Control(running.grpc_port) as control:
                 if changed and pending is not None:
                     try:
-                        _move(control, home, base, now, wanted)
-                        done = _decided(home, now, wanted, pending)
+                        _move_labels(control, home, base, now, wanted)
+                        done = _record(home, now, wanted, pending)
                     except BaseException as e:
-                        _undo(control, home, base, now, pending, e)
+                        _restore(control, home, base, now, pending, e)
                         raise
                     history.catch_up(home, done.entry)
                 write_durably(Setup(home).config_file, model_config.of_release(home, base, wanted))
                 control.reload(model_config.of_release(home, base, wanted))
                 control.wait_highest(max(loaded_versions(home, wanted), default=None))
         elif changed and pending is not None:
-            done = _decided(home, now, wanted, pending)
+            done = _record(home, now, wanted, pending)
             history.catch_up(home, done.entry)
         if pending is not None:
             write_release(home, replace(done, pending=None))
@@ -117,56 +118,59 @@ def write_release(home: Path, release: Release) -> None:
     write_durably(home / RELEASE_FILE, json.dumps(asdict(release), indent=1) + "\n")
 
 
-def _taken_up(home: Path, action: str, asked: int | None) -> tuple[Release, dict[str, Any] | None]:
-    """What is served, and the note of a killed command if this is the same one again."""
+def _resume_pending(home: Path, action: str, requested: int | None) -> tuple[Release, dict[str, Any] | None]:
+    """Return the current release and, if the same command was killed before, its pending change."""
     now = read_release(home)
     history.catch_up(home, now.entry)
-    killed = now.pending
-    if killed is None or (killed["action"], killed["asked"]) == (action, asked):
-        return now, killed
-    if now.entry is None or now.entry["id"] != killed["id"]:  # it had decided nothing yet
-        history.append(home, history.entry(now, now, {**killed, "id": uuid.uuid4().hex}, "interrupted"))
+    pending = now.pending
+    if pending is None or (pending["action"], pending["asked"]) == (action, requested):
+        return now, pending
+    if now.entry is None or now.entry["id"] != pending["id"]:  # killed before step 4
+        history.append(home, history.entry(now, now, {**pending, "id": uuid.uuid4().hex}, "interrupted"))
     return replace(now, pending=None), None
 
 
 def _needed(home: Path, release: Release) -> set[int]:
-    """Versions that must answer before anything else may go."""
+    """Return the versions that must be AVAILABLE before any other is unloaded."""
     return {*release.labels.values()} or {*pushed_versions(home)[-1:]}
 
 
-def _refuse_unfit(home: Path, now: Release, wanted: Release) -> None:
-    """Raise InputError unless all that is needed is there, and all that is new is proven."""
+def _check_needed(home: Path, now: Release, wanted: Release) -> None:
+    """Raise InputError unless all needed versions are present and all new ones are proven."""
     for version in _needed(home, wanted):
-        refuse_missing(home, version)
+        check_pushed(home, version)
     for version in _needed(home, wanted) - {*now.labels.values()}:
         manifest.verify(version_folder(home, version))
 
 
-def _move(control: Control, home: Path, base: str, now: Release, wanted: Release) -> None:
-    """Load what is wanted beside what is there; once it is available, move the labels, and ask by them."""
+def _move_labels(control: Control, home: Path, base: str, now: Release, wanted: Release) -> None:
+    """Load the wanted versions beside the current ones; once they are available, move the labels and check them."""
     needed = _needed(home, wanted)
     together = loaded_versions(home, now) | loaded_versions(home, wanted) | needed
     before = control.versions()
-    # Not with the old labels if a killed command has moved them already: they would go back and forth.
+    # Without this condition, labels that a killed command has already moved would move back and forth.
     if any(number not in before or before[number].state != "AVAILABLE" for number in needed):
         control.reload(model_config.text(base, together, now.labels))
         control.wait_available(needed, before)
     control.reload(model_config.text(base, together, wanted.labels))
-    control.confirm(wanted.labels)
+    control.check_labels(wanted.labels)
 
 
-def _undo(control: Control, home: Path, base: str, now: Release, pending: dict[str, Any], error: BaseException) -> None:
-    """Back to what was served. A server that is gone comes up that way by itself."""
+def _restore(
+    control: Control, home: Path, base: str, now: Release, pending: dict[str, Any], error: BaseException
+) -> None:
+    """Give the server its old config back and record the failure. A server that has ended restarts with it anyway."""
     with suppress(UserError):
         control.reload(model_config.of_release(home, base, now))
-    words = error.problem if isinstance(error, UserError) else type(error).__name__
-    with suppress(UserError):  # a full disk may be the reason
-        history.append(home, {**history.entry(now, now, {**pending, "id": uuid.uuid4().hex}, "failed"), "error": words})
+    problem = error.problem if isinstance(error, UserError) else type(error).__name__
+    with suppress(UserError):  # a full disk may be the cause
+        failed = history.entry(now, now, {**pending, "id": uuid.uuid4().hex}, "failed")
+        history.append(home, {**failed, "error": problem})
         write_release(home, replace(now, pending=None))
 
 
-def _decided(home: Path, now: Release, wanted: Release, pending: dict[str, Any]) -> Release:
-    """What is wanted, on disk: from here on there is no way back but forward."""
+def _record(home: Path, now: Release, wanted: Release, pending: dict[str, Any]) -> Release:
+    """Write the wanted release. From here on the change is completed, never undone."""
     done = replace(wanted, pending=pending, entry=history.entry(now, wanted, pending, "done"))
     write_release(home, done)
     return done

@@ -1,4 +1,4 @@
-"""Promote, canary, roll back: what each of them decides. How it is carried out is in relabel.py."""
+"""What promote, canary and rollback decide. apply.py puts a decision into effect."""
 
 from __future__ import annotations
 
@@ -8,91 +8,93 @@ from typing import Final
 
 from components.common.errors import InputError, UsageError
 from components.versions.release import Release, pushed_versions
-from serving.launch.proof import pushed_are
-from serving.release.apply import Change, Decision, carry_out
+from serving.launch.proof import list_pushed
+from serving.release.apply import Change, Decision, apply
 
 EARLIER_KEPT: Final = 50
 
 
 def promote(home: Path, version: int | None = None, *, reason: str = "") -> Change:
-    """Make a version the stable one; by default the canary, or without one the newest that was pushed.
+    """Make a version the stable one; default: the canary, or without a canary the newest pushed version.
 
     Raises:
-        UserError: the version is not there, not proven, does not load; the server does not answer; the home is unfit.
+        UserError: the version is missing, not proven or does not load; the server does not respond; the home is
+            damaged.
     """
 
-    def choose(now: Release, asked: int | None) -> Decision:
-        chosen = _either(asked, now.canary, _newest(home))
-        left = None if chosen in (now.canary, now.stable) else now.canary
+    def choose(now: Release, requested: int | None) -> Decision:
+        chosen = _first(requested, now.canary, _newest(home))
+        canary = None if chosen in (now.canary, now.stable) else now.canary
         if chosen == now.stable:
             return Decision(chosen, now)
-        return Decision(chosen, _released(chosen, left, _line(home, now)))
+        return Decision(chosen, _release(chosen, canary, _stable_versions(home, now)))
 
-    return carry_out(home, "promote", version, reason, choose)
+    return apply(home, "promote", version, reason, choose)
 
 
 def canary(home: Path, version: int | None = None, *, reason: str = "") -> Change:
-    """Put a version, by default the newest that was pushed, under test. Raises UserError, as `promote`."""
+    """Put a version under test as the canary; default: the newest pushed version. Raises UserError, as `promote`."""
 
-    def choose(now: Release, asked: int | None) -> Decision:
-        chosen = _either(asked, _newest(home))
+    def choose(now: Release, requested: int | None) -> Decision:
+        chosen = _first(requested, _newest(home))
         if now.stable is None:
             raise UsageError(
-                "no version is stable yet, to test a canary against", "First: python -m serving promote VERSION"
+                "no version is stable yet, and a canary is compared with the stable one",
+                "First: python -m serving promote VERSION",
             )
         if chosen == now.stable:
             raise UsageError(f"version {chosen} is the stable one", "Name another: python -m serving canary VERSION")
         return Decision(chosen, replace(now, canary=chosen))
 
-    return carry_out(home, "canary", version, reason, choose)
+    return apply(home, "canary", version, reason, choose)
 
 
 def clear_canary(home: Path, *, reason: str = "") -> Change:
-    """Withdraw the canary: its label goes back to the stable version. Raises UserError."""
+    """Withdraw the canary: its label moves to the stable version. Raises UserError."""
 
-    def choose(now: Release, asked: int | None) -> Decision:
+    def choose(now: Release, requested: int | None) -> Decision:
         if now.stable is None:
-            raise UsageError("no version is stable, and none is the canary")
-        return Decision(_either(asked, now.canary, now.stable), replace(now, canary=None))
+            raise UsageError("no version is stable, so there is no canary")
+        return Decision(_first(requested, now.canary, now.stable), replace(now, canary=None))
 
-    return carry_out(home, "clear canary", None, reason, choose)
+    return apply(home, "clear canary", None, reason, choose)
 
 
 def rollback(home: Path, version: int | None = None, *, reason: str = "") -> Change:
-    """Go back to a version, by default the stable one before the present one, and withdraw the canary.
+    """Make an earlier version stable again, by default the previous stable one, and withdraw the canary.
 
-    A second rollback goes one further back, not forth again. Raises UserError, as `promote`.
+    A second rollback goes one version further back, not forward again. Raises UserError, as `promote`.
     """
 
-    def choose(now: Release, asked: int | None) -> Decision:
-        before = _line(home, now)[:-1]
-        left = [number for number in before if number in pushed_versions(home) and number != now.stable]
-        if asked is None and not left:
-            known = f"{pushed_are(home)}. Name one: python -m serving rollback VERSION"
+    def choose(now: Release, requested: int | None) -> Decision:
+        before = _stable_versions(home, now)[:-1]
+        available = [number for number in before if number in pushed_versions(home) and number != now.stable]
+        if requested is None and not available:
+            known = f"{list_pushed(home)}. Name one: python -m serving rollback VERSION"
             raise UsageError("there is no earlier stable version", known)
-        chosen = left[-1] if asked is None else asked
+        chosen = available[-1] if requested is None else requested
         if chosen != now.stable and chosen in before:
             before = before[: len(before) - 1 - before[::-1].index(chosen)]
-        return Decision(chosen, _released(chosen, None, before))
+        return Decision(chosen, _release(chosen, None, before))
 
-    return carry_out(home, "rollback", version, reason, choose)
+    return apply(home, "rollback", version, reason, choose)
 
 
 def unpin(home: Path, *, reason: str = "") -> Change:
-    """Drop both labels: the newest pushed version is served again, as before the first promotion. Raises UserError."""
+    """Remove both labels: as before the first promotion, the newest pushed version is served. Raises UserError."""
 
-    def choose(_: Release, asked: int | None) -> Decision:
-        return Decision(_either(asked, _newest(home)), Release())
+    def choose(_: Release, requested: int | None) -> Decision:
+        return Decision(_first(requested, _newest(home)), Release())
 
-    return carry_out(home, "unpin", None, reason, choose)
+    return apply(home, "unpin", None, reason, choose)
 
 
-def _line(home: Path, release: Release) -> tuple[int, ...]:
-    """Stable versions one after the other, the present one last. Unpinned, each pushed version was in its turn."""
+def _stable_versions(home: Path, release: Release) -> tuple[int, ...]:
+    """Return the stable versions in order, the current one last. Without labels, these are all pushed versions."""
     return tuple(pushed_versions(home)) if release.stable is None else (*release.earlier, release.stable)
 
 
-def _released(stable: int, canary: int | None, before: tuple[int, ...]) -> Release:
+def _release(stable: int, canary: int | None, before: tuple[int, ...]) -> Release:
     if before[-1:] == (stable,):
         before = before[:-1]
     return Release(stable, canary, before[-EARLIER_KEPT:])
@@ -106,6 +108,6 @@ def _newest(home: Path) -> int:
     return pushed[-1]
 
 
-def _either(*candidates: int | None) -> int:
-    """The first that is named."""
+def _first(*candidates: int | None) -> int:
+    """Return the first that is not None."""
     return next(candidate for candidate in candidates if candidate is not None)

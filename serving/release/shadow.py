@@ -1,4 +1,4 @@
-"""The canary beside the stable version, on the same digits: should it be promoted?"""
+"""Compares the canary with the stable version on the same digits: should it be promoted?"""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from components.common import contract
-from serving.client.base import Client
+from components.versions.release import read_release
+from serving.client import Client, connect
 from serving.client.digits import Digit
 from serving.client.errors import ServingClientError
+from serving.release import history
 
 LABELS: Final = ("stable", "canary")
 ONE_SIDED_95: Final = 1.645  # quantile of the normal distribution
@@ -22,11 +25,11 @@ LATENCY_FLOOR_MS: Final = 5.0  # a p99 that differs by less is noise
 
 @dataclass(frozen=True)
 class Rules:
-    """When a canary is good enough.
+    """Thresholds for a canary.
 
     Attributes:
-        min_agreement: share of digits on which both name the same class, 0..1.
-        max_accuracy_drop: how far its accuracy may be below the stable version's, 0..1. Chance is allowed for: the
+        min_agreement: share of digits for which both predict the same class, 0..1.
+        max_accuracy_drop: how far its accuracy may be below the stable version's, 0..1, plus what chance explains: the
             standard error of the paired difference (McNemar, 1947), one-sided at 95 %.
         max_latency_ratio: p99 latency over the stable version's; differences below LATENCY_FLOOR_MS do not count.
     """
@@ -37,14 +40,14 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What one label answered.
+class Predictions:
+    """What one label predicted.
 
     Attributes:
-        version: that answered.
-        classes: for each digit; None where the request failed.
-        latencies_ms: of the requests that were answered.
-        failure: the first one's words.
+        version: that predicted.
+        classes: per digit; None if the request failed.
+        latencies_ms: of the requests that succeeded.
+        failure: message of the first that failed.
     """
 
     version: int
@@ -53,24 +56,24 @@ class Answers:
     failure: str = ""
 
 
-def ask_both(client: Client, asked: Sequence[Digit]) -> dict[str, Answers]:
-    """One request per digit and label, in turns.
+def predict_both(client: Client, digits: Sequence[Digit]) -> dict[str, Predictions]:
+    """Send one request per digit and label; the labels alternate.
 
     Raises:
-        ServingClientError: the stable version does not answer. What the canary fails at is counted.
+        ServingClientError: a request to the stable version failed. Failed requests to the canary are counted.
     """
     classes: dict[str, list[int | None]] = {label: [] for label in LABELS}
     latencies: dict[str, list[float]] = {label: [] for label in LABELS}
     failure = ""
     versions = {label: client.metadata(contract.MODEL_NAME, label=label).version for label in LABELS}
-    for number, digit in enumerate(asked):
+    for number, digit in enumerate(digits):
         for label in LABELS if number % 2 else LABELS[::-1]:
             started = time.perf_counter()
             try:
                 outputs, _ = client.predict(
                     {contract.IMAGES: digit.image[None]}, model=contract.MODEL_NAME, label=label
                 )
-                named = int(outputs[contract.CLASSES][0])
+                predicted = int(outputs[contract.CLASSES][0])
             except (ServingClientError, KeyError, IndexError) as e:
                 if label == "stable":
                     raise
@@ -78,28 +81,46 @@ def ask_both(client: Client, asked: Sequence[Digit]) -> dict[str, Answers]:
                 classes[label].append(None)
                 continue
             latencies[label].append((time.perf_counter() - started) * 1e3)
-            classes[label].append(named)
+            classes[label].append(predicted)
     return {
-        label: Answers(versions[label], classes[label], latencies[label], failure if label == "canary" else "")
+        label: Predictions(versions[label], classes[label], latencies[label], failure if label == "canary" else "")
         for label in LABELS
     }
 
 
-def compare(answers: dict[str, Answers], truth: Sequence[int | None], rules: Rules) -> dict[str, Any]:
-    """The comparison as JSON, with a verdict ("promote" or "roll back") and what speaks against the canary.
+def run(home: Path, grpc_port: int, digits: Sequence[Digit], rules: Rules, reason: str) -> dict[str, Any]:
+    """Compare the labels of the running server, append the verdict to the history, and return the comparison.
+
+    Raises:
+        ServingClientError: a request to the stable version failed.
+        InputError: the history cannot be written.
+    """
+    with connect(f"127.0.0.1:{grpc_port}") as client:
+        predictions = predict_both(client, digits)
+    comparison = compare(predictions, [digit.label for digit in digits], rules)
+    now = read_release(home)
+    change = history.pending_change("shadow", None, predictions["canary"].version, reason)
+    entry = history.entry(now, now, change, comparison["verdict"])
+    reasons = "; ".join(comparison["reasons"])
+    history.append(home, {**entry, "error": reasons} if reasons else entry)
+    return comparison
+
+
+def compare(predictions: dict[str, Predictions], truth: Sequence[int | None], rules: Rules) -> dict[str, Any]:
+    """Return the comparison as JSON, with a verdict ("promote" or "roll back") and the reasons against the canary.
 
     Args:
-        answers: by label.
+        predictions: by label.
         truth: the class of each digit.
     """
-    stable, canary = (answers[label] for label in LABELS)
+    stable, canary = (predictions[label] for label in LABELS)
     count = len(truth)
     pairs = list(zip(stable.classes, canary.classes, truth, strict=True))
     agreement = sum(s == c for s, c, _ in pairs) / count
-    lost = sum(s == t != c for s, c, t in pairs)  # right before, wrong now
-    won = sum(c == t != s for s, c, t in pairs)
+    lost = sum(s == t != c for s, c, t in pairs)  # only the stable version is right
+    won = sum(c == t != s for s, c, t in pairs)  # only the canary is right
     allowed = rules.max_accuracy_drop * count + ONE_SIDED_95 * math.sqrt(lost + won)
-    figures = {label: _figures(answers[label], truth) for label in LABELS}
+    figures = {label: _figures(predictions[label], truth) for label in LABELS}
     against = []
     if failed := figures["canary"]["failed"]:
         against.append(f"{failed} of {count} requests failed: {canary.failure}")
@@ -120,25 +141,14 @@ def compare(answers: dict[str, Answers], truth: Sequence[int | None], rules: Rul
     }
 
 
-def table(comparison: dict[str, Any]) -> list[str]:
-    """Lines for people."""
-    lines = [f"{'':8}{'version':>14}{'right':>9}{'accuracy':>10}{'p50 ms':>9}{'p99 ms':>9}{'failed':>8}"]
-    for label in LABELS:
-        row = comparison[label]
-        p50, p99 = ("-" if row[key] is None else f"{row[key]:.2f}" for key in ("p50_ms", "p99_ms"))
-        accuracy = f"{row['accuracy']:.4f}"
-        lines.append(f"{label:8}{row['version']:>14}{row['right']:>9}{accuracy:>10}{p50:>9}{p99:>9}{row['failed']:>8}")
-    return [*lines, f"{comparison['asked']} test digits, agreement {comparison['agreement']:.4f}"]
-
-
-def _figures(answers: Answers, truth: Sequence[int | None]) -> dict[str, Any]:
-    right = sum(named == true for named, true in zip(answers.classes, truth, strict=True))
-    p50, p99 = np.percentile(answers.latencies_ms, [50, 99]).tolist() if answers.latencies_ms else (None, None)
+def _figures(found: Predictions, truth: Sequence[int | None]) -> dict[str, Any]:
+    right = sum(predicted == true for predicted, true in zip(found.classes, truth, strict=True))
+    p50, p99 = np.percentile(found.latencies_ms, [50, 99]).tolist() if found.latencies_ms else (None, None)
     return {
-        "version": answers.version,
+        "version": found.version,
         "right": right,
         "accuracy": round(right / len(truth), 6),
         "p50_ms": None if p50 is None else round(p50, 3),
         "p99_ms": None if p99 is None else round(p99, 3),
-        "failed": sum(named is None for named in answers.classes),
+        "failed": found.classes.count(None),
     }
