@@ -1,7 +1,7 @@
-"""InfraValidator: the exported model in a real server, asked over gRPC and REST, before anyone else may ask it.
+"""InfraValidator: serve the exported model in a real server and compare its predictions before the push.
 
-TFX's own wants Docker or Kubernetes and looks only at whether the model loads. Here the server is the one that will
-serve (container, binary or embedded), as a process of its own, and its answers must be the evaluation's.
+TFX's InfraValidator needs Docker or Kubernetes and checks only that the model loads. Here the server is the one that
+will serve (container, binary or embedded), in a process of its own, and its predictions must equal the evaluation's.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from tfx.utils import path_utils
 from components.common import contract
 from components.common.settings import InfraSettings
 from components.validation import reference_predictions, warmup
-from components.validation.reference_predictions import ReferenceAnswers
-from components.validation.trial_server import ServerError, replay, served
+from components.validation.reference_predictions import ReferencePredictions
+from components.validation.trial_server import ServerError, replay, running_server
 from components.validation.verdict import OVERALL, Check, Verdict
 
 log = logging.getLogger(__name__)
-SAME_PROBABILITY: Final = 1e-5  # batches of another size add up in another order
+SAME_PROBABILITY: Final = 1e-5  # batches of another size are summed in another order
 
 
 def checks(settings: InfraSettings, measured: Mapping[str, float]) -> list[Check]:
-    """The bounds that a served model must hold.
+    """Compare measurements of a served model with the bounds of the settings.
 
     Args:
         measured: size_bytes, load_s, grpc_p99_ms, rest_p99_ms, grpc_difference, rest_difference (of probabilities,
-            largest absolute one), misread (images to which the server gives another class than the evaluation).
+            largest absolute one), misread (images for which the server predicts another class than the evaluation).
     """
     bounds = {
         "size_bytes": settings.max_size_bytes,
@@ -50,7 +50,7 @@ def checks(settings: InfraSettings, measured: Mapping[str, float]) -> list[Check
         "rest_difference": SAME_PROBABILITY,
         "misread": 0,
     }
-    # Not `value > bound`: NaN must fail.
+    # `value <= bound`, so that NaN fails.
     return [
         Check(name, OVERALL, measured[name], bound, measured[name] <= bound, at_most=True)
         for name, bound in bounds.items()
@@ -61,8 +61,8 @@ def size_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def compare(expected: ReferenceAnswers, grpc: Any, rest: Any) -> dict[str, float]:
-    """How far a server's answers (float32 [n, classes], REST: the first images only) are from the evaluation's."""
+def compare(expected: ReferencePredictions, grpc: Any, rest: Any) -> dict[str, float]:
+    """Differences from the evaluation of served probabilities: float32 [n, classes]; over REST of the first images."""
     return {
         "grpc_difference": float(np.abs(grpc - expected.probabilities).max()),
         "rest_difference": float(np.abs(rest - expected.probabilities[: len(rest)]).max()),
@@ -70,16 +70,18 @@ def compare(expected: ReferenceAnswers, grpc: Any, rest: Any) -> dict[str, float
     }
 
 
-def validate(model: Path, expected: ReferenceAnswers, folder: Path, settings: InfraSettings, backend: str) -> Verdict:
-    """Serve `model`, ask it, and hold it to the bounds. `folder` is for scratch."""
+def validate(
+    model: Path, expected: ReferencePredictions, folder: Path, settings: InfraSettings, backend: str
+) -> Verdict:
+    """Serve `model`, send it the test images, and compare the results with the bounds. `folder`: for scratch files."""
     measured: dict[str, float] = {"size_bytes": size_bytes(model)}
     try:
-        with served(model, folder, backend, settings.max_load_s) as (grpc_port, rest_port, load_s):
-            report, answers = replay(expected.images, folder, grpc_port, rest_port, settings.requests)
+        with running_server(model, folder, backend, settings.max_load_s) as (grpc_port, rest_port, load_s):
+            report, served = replay(expected.images, folder, grpc_port, rest_port, settings.requests)
     except ServerError as e:
         return Verdict(blessed=False, error=f"infra validation: {e}", metrics=measured)
     measured |= {"load_s": load_s, "grpc_p99_ms": report["grpc"]["p99_ms"], "rest_p99_ms": report["rest"]["p99_ms"]}
-    measured |= compare(expected, answers["grpc"], answers["rest"])
+    measured |= compare(expected, served["grpc"], served["rest"])
     found = checks(settings, measured)
     return Verdict(all(check.passed for check in found), found, metrics=measured)
 

@@ -37,7 +37,7 @@ ConfigOption = Annotated[Path, typer.Option("--config", help="A TOML file of set
 DEFAULT_PACKAGE = Path("build/pipeline.yaml")
 
 app = command_line.application(
-    "Run the MNIST pipeline on TFX and see what happened.\n\n"
+    "Run the MNIST pipeline on TFX, and inspect its results.\n\n"
     "Exit codes: 0 done, 1 unexpected failure, 2 usage, 3 model not blessed (nothing pushed), "
     "4 data anomalies (nothing trained), 5 environment or input missing or corrupt, 6 served model fails validation."
 )
@@ -59,7 +59,7 @@ def run(
 ) -> None:
     """Run the whole pipeline: data, statistics, training, evaluation, push.
 
-    Nodes whose inputs, settings and code are unchanged are taken from the cache.
+    Nodes whose inputs, settings and code are unchanged come from the cache.
 
     Example: python -m pipeline run --set train.steps=500 --set data.source=/data/fashion
     """
@@ -74,11 +74,11 @@ def run(
             say(refused(str(e), e.exit_code).to_json())
         raise
     except KeyboardInterrupt as e:
-        told = "interrupted; what has finished is kept, the next run goes on from there"
+        message = "interrupted; finished nodes are kept, the next run continues from there"
         code = EXIT_TERMINATED if isinstance(e, Terminated) else EXIT_INTERRUPTED
         if as_json:
-            say(refused(told, code).to_json())
-        print(told, file=sys.stderr)
+            say(refused(message, code).to_json())
+        print(message, file=sys.stderr)
         raise typer.Exit(code) from None
     if as_json:
         say(result.to_json())
@@ -92,13 +92,13 @@ def run(
 @app.command()
 def validate(
     home: HomeOption = DEFAULT_HOME,
-    label: Annotated[str | None, typer.Option(help="The version label to ask, e.g. stable.")] = None,
+    label: Annotated[str | None, typer.Option(help="The version label of the requests, e.g. stable.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Prove what the home's server serves: blessed, by which run, unchanged, and answering as it was evaluated.
+    """Prove that the served version was blessed, is unchanged, and predicts as in its evaluation.
 
-    Checks the version that answers: its manifest and files, its record in MLMD, its weights and signatures, and its
-    answers to the whole test split over gRPC (and to some of it over REST). Exit code 6 names the row that failed.
+    Checks the served version's manifest and files, its record in MLMD, its weights and signatures, and its
+    predictions for the whole test split over gRPC (and for a part of it over REST). Exit code 6: a row failed.
     """
     from pipeline import validate as proof
     from pipeline.output_capture import captured
@@ -112,10 +112,10 @@ def validate(
         for row in rows:
             say(f"{'ok' if row.passed else 'FAILED':<7} {row.name:<14} {row.found}")
     if not rows[-1].passed:
-        print(f"version {version} is not proven: {rows[-1].name}: {rows[-1].found}", file=sys.stderr)
+        print(f"version {version} failed validation: {rows[-1].name}: {rows[-1].found}", file=sys.stderr)
         raise typer.Exit(proof.FAILED_EXIT_CODE)
     if not as_json:
-        say(f"version {version} is what was blessed")
+        say(f"version {version} is valid: blessed, unchanged, and it predicts as in its evaluation")
 
 
 @app.command()
@@ -147,8 +147,8 @@ def compile_(
 ) -> None:
     """Compile the pipeline for Kubeflow Pipelines.
 
-    Equal settings give equal bytes. Data and pushed versions are on the volume that [kubeflow] names; data.source is
-    a folder as the tasks see it.
+    Equal settings produce equal bytes. Data and pushed versions are on the volume named in [kubeflow]; data.source is
+    a folder in the tasks' file system.
 
     Example: python -m pipeline compile --set kubeflow.image=registry.example/mnist-tfx:1.4.2
     """
@@ -177,35 +177,37 @@ def submit(
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set a parameter of the run; repeatable."),
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Show the run until it ends, and exit as a local run does.")
+        bool, typer.Option("--wait", help="Show the run until it ends, with the exit code of a local run.")
     ] = False,
     timeout_s: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait for the end.")] = 3600.0,
-    poll_s: Annotated[float, typer.Option("--poll", min=0.05, help="Seconds between two looks at the run.")] = 5.0,
+    poll_s: Annotated[
+        float, typer.Option("--poll", min=0.05, help="Seconds between two requests for the run's state.")
+    ] = 5.0,
     token_file: Annotated[
         Path | None, typer.Option(help="File with a bearer token; or KUBEFLOW_TOKEN; in a pod: its service account's.")
     ] = None,
     namespace: Annotated[str, typer.Option(help="Namespace of the run, for servers with several users.")] = "",
     experiment: Annotated[str, typer.Option(help="The group of runs in Kubeflow Pipelines.")] = "Default",
     pipeline_root: Annotated[
-        str, typer.Option(help="Where artifacts go, e.g. s3://bucket/path; else the server's.")
+        str, typer.Option(help="Root of the artifacts, e.g. s3://bucket/path; default: the server's.")
     ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Run a compiled package on Kubeflow Pipelines.
 
-    With --wait: the tasks' logs and the result are kept in the home, `status` shows them, and the exit code is that of
-    a local run. A run that pushes nothing fails on its Pusher task. Time-out: exit 1, the run goes on.
+    With --wait: the tasks' logs and the result are stored in the home, `status` shows them, and the exit code is that
+    of a local run. A run that pushes nothing fails in its Pusher task. Time-out: exit 1, the run continues.
 
     Example: python -m pipeline submit --host http://localhost:8888 --set train.steps=500 --wait
     """
-    from pipeline.kubeflow import api_client as servers
+    from pipeline.kubeflow import api_client
     from pipeline.kubeflow import submit as submission
 
     with _errors_in_json(as_json):
-        server = servers.find(host, namespace, token_file)
-        order = submission.Order(package, overrides or [], namespace, experiment, pipeline_root)
-        run_id, compiled = submission.submit(server, order)
-        url = f"{server.host}/#/runs/details/{run_id}"
+        client = api_client.from_options(host, namespace, token_file)
+        request = submission.RunRequest(package, overrides or [], namespace, experiment, pipeline_root)
+        run_id, compiled = submission.submit(client, request)
+        url = f"{client.host}/#/runs/details/{run_id}"
         print(f"run {run_id}: {url}", file=sys.stderr if as_json else sys.stdout, flush=True)
         if not wait:
             if as_json:
@@ -213,9 +215,9 @@ def submit(
             return
         stream = sys.stderr if as_json else sys.stdout
         try:
-            result = submission.wait(server, run_id, compiled.nodes, Home(home.resolve()), stream, timeout_s, poll_s)
+            result = submission.wait(client, run_id, compiled.nodes, Home(home.resolve()), stream, timeout_s, poll_s)
         except KeyboardInterrupt as e:
-            print(f"no longer waiting; run {run_id} goes on: {url}", file=sys.stderr)
+            print(f"stopped waiting; run {run_id} continues: {url}", file=sys.stderr)
             raise typer.Exit(EXIT_TERMINATED if isinstance(e, Terminated) else EXIT_INTERRUPTED) from None
     if as_json:
         say(result.to_json())
@@ -228,7 +230,7 @@ def submit(
 
 @contextmanager
 def _errors_in_json(as_json: bool) -> Iterator[None]:
-    """With --json, a refusal is an object on stdout as well."""
+    """With --json, print an error as an object on stdout, too."""
     try:
         yield
     except UserError as e:
@@ -240,7 +242,7 @@ def _errors_in_json(as_json: bool) -> Iterator[None]:
 
 
 def _print_summary(result: Result) -> None:
-    """Where the time went, how good the model is, what became of it."""
+    """Seconds per node, metrics, and the result."""
     total = result.seconds or 1.0
     parts = {"start-up": result.startup_seconds} | {node["id"]: node["seconds"] for node in result.nodes}
     shares = [f"{name} {part:.1f} ({part / total:.0%})" for name, part in parts.items() if part >= 0.01 * total]

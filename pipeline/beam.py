@@ -1,4 +1,4 @@
-"""Beam's arguments, explicit: nothing is downloaded, packaged or guessed at run time."""
+"""Settings and arguments of Beam. Nothing is downloaded or packaged at run time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class BeamSettings:
     """Where the Beam nodes run.
 
     Attributes:
-        runner: "FnApiRunner" runs in this process; any other Beam runner by its name. Never "DirectRunner":
-            since Beam 2.68 that name first tries Prism, a Go binary that it downloads.
+        runner: "FnApiRunner" runs in this process; other Beam runners by name. Never "DirectRunner":
+            since Beam 2.68 it first tries Prism, a Go binary that it downloads.
         args: further Beam options, e.g. ("--job_endpoint=localhost:8099",).
     """
 
@@ -28,11 +28,11 @@ class BeamSettings:
         if self.runner in {"DirectRunner", "PrismRunner", "SwitchingDirectRunner"}:
             raise UsageError(
                 f"beam.runner is {self.runner}, which downloads a binary at run time",
-                f"Use --set beam.runner={IN_MEMORY}, the same in memory, or the runner of a Beam cluster.",
+                f"Use --set beam.runner={IN_MEMORY}, which runs in memory, or the runner of a Beam cluster.",
             )
         if self.runner not in RUNNERS and "." not in self.runner:
             raise UsageError(
-                f"beam.runner is '{self.runner}', which is no Beam runner",
+                f"beam.runner is '{self.runner}', which is not a Beam runner",
                 f"Use one of {', '.join(RUNNERS)}, or the import path of a runner's class.",
             )
 
@@ -40,8 +40,8 @@ class BeamSettings:
 def pipeline_args(settings: BeamSettings) -> list[str]:
     return [
         f"--runner={settings.runner}",
-        # TFX packs itself into an sdist for remote workers in every Beam node unless the workers' image is
-        # named; in memory there are none (6.5 s of a run).
+        # Unless the image of remote workers is named, TFX builds an sdist of itself in every Beam node (6.5 s of a
+        # run). In memory there are no remote workers.
         *(["--sdk_container_image=none"] if settings.runner == IN_MEMORY else []),
         *settings.args,
     ]

@@ -1,4 +1,4 @@
-"""What to tell a user about a failed node: the root exception, our file and line, the log file."""
+"""The message about a failed node: the root exception, our file and line, the log file."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _DISK_FULL: Final = ("No space left on device", "Disk quota exceeded")
 
 
 def explain(node_id: str, error: BaseException, log_file: Path | None) -> tuple[str, int]:
-    """A message of a few lines, and the exit code that goes with it. Without a log file, the message is the log."""
+    """The message, a few lines, and the exit code. No log file: the message goes to the log itself."""
     root = root_cause(error)
     see_log = f"\nLog: {log_file}" if log_file else ""
     if isinstance(root, UserError):
         return f"{node_id}: {root}{see_log}", root.exit_code
     text = "".join(traceback.format_exception(error))
-    if getattr(root, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(sign in text for sign in _DISK_FULL):
+    if getattr(root, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(words in text for words in _DISK_FULL):
         remedy = "Make room, or name another home: --home DIR"
         return f"{node_id}: the disk is full\n{remedy}{see_log}", InputError.exit_code
     where = our_line(root) or our_line(error) or "outside our code"
@@ -30,7 +30,7 @@ def explain(node_id: str, error: BaseException, log_file: Path | None) -> tuple[
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The innermost exception of a chain; a UserError anywhere in it wins."""
+    """The innermost exception of a chain; a UserError anywhere in the chain takes precedence."""
     chain = [error]
     while (inner := chain[-1].__cause__ or chain[-1].__context__) is not None and inner not in chain:
         chain.append(inner)
@@ -38,7 +38,7 @@ def root_cause(error: BaseException) -> BaseException:
 
 
 def our_line(error: BaseException) -> str | None:
-    """`components/trainer.py:123`: the innermost frame of ours; Beam carries some tracebacks as text only."""
+    """`components/trainer.py:123`: our innermost frame. Beam keeps some tracebacks only as text."""
     frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
     ours = [(name, number) for name, number in frames if _is_ours(name)]
     ours += [(name, int(number)) for name, number in _OUR_FRAME.findall(str(error)) if _is_ours(name)]
@@ -49,10 +49,10 @@ def our_line(error: BaseException) -> str | None:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether a frame is in code that could be at fault; the runner that only passes it on is not."""
+    """Whether a frame is in our code; the runner, which every node passes through, does not count."""
     path = Path(name).resolve()
     in_packages = any(path.is_relative_to(ROOT / package) for package in ("components", "pipeline"))
-    return in_packages and path.name not in {"local.py", "run.py"}
+    return in_packages and path.name not in {"local_runner.py", "run.py"}
 
 
 def _first_line(error: BaseException) -> str:

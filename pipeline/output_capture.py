@@ -1,4 +1,4 @@
-"""Keep the screen for our own lines: all other output of this process goes to log files."""
+"""Write only our own lines to the terminal; all other output of this process goes to log files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TextIO
 
 
 class Screen(TextIOWrapper):
-    """One of the standard streams as it was. A reader that goes away (`| head`) never stops the run."""
+    """One of the original standard streams. A closed pipe (`| head`) does not stop the run."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(os.fdopen(os.dup(descriptor), "wb"), encoding="utf-8", errors="replace", line_buffering=True)
@@ -21,26 +21,26 @@ class Screen(TextIOWrapper):
     def write(self, text: str) -> int:
         with suppress(OSError):
             return super().write(text)
-        self._give_up()
+        self._discard_output()
         return len(text)
 
     def flush(self) -> None:
         try:
             super().flush()
         except OSError:
-            self._give_up()
+            self._discard_output()
 
-    def _give_up(self) -> None:
+    def _discard_output(self) -> None:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), self.fileno())
 
 
 class OutputCapture:
-    """Sends file descriptors 1 and 2 to a log file, so that C++ libraries' lines go there too.
+    """Sends file descriptors 1 and 2 to a log file, so that output of C++ libraries goes there too.
 
     Attributes:
-        stdout, stderr: the streams as they were, for our own lines.
-        log_file: where everything else goes now.
+        stdout, stderr: the original streams, for our own lines.
+        log_file: the current target of everything else.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,7 +51,7 @@ class OutputCapture:
         self.log_file = folder / "startup.log"
 
     def to(self, name: str) -> Path:
-        """From now on, write to `<folder>/<name>.log`."""
+        """Redirect to `<folder>/<name>.log`."""
         self._flush()
         self.log_file = self._folder / f"{name}.log"
         with open(self.log_file, "ab") as log:
@@ -77,7 +77,7 @@ def captured(folder: Path) -> Iterator[OutputCapture]:
     """Capture until the block ends. Python's own logging and warnings go to the files as well."""
     capture = OutputCapture(folder)
     capture.to("startup")
-    handler = logging.StreamHandler()  # sys.stderr, that is: the log file
+    handler = logging.StreamHandler()  # writes to sys.stderr, which is the log file
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)

@@ -1,4 +1,4 @@
-"""The live table of a run: one row per node with its state, seconds and what it is doing."""
+"""The live table of a run: one row per node with its state, seconds and current activity."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Node:
 class Progress(logging.Handler):
     """Shows the nodes of a run on `stream`: a live table on a terminal, else a line per finished node.
 
-    As a logging handler it puts the latest line of the components' own loggers beside the running node.
+    As a logging handler it shows the latest message of the components' loggers beside the running node.
     """
 
     def __init__(self, node_ids: list[str], stream: TextIO) -> None:
@@ -76,7 +76,7 @@ class Progress(logging.Handler):
         self._since = time.monotonic()
 
     def finish(self, state: State, detail: str = "") -> None:
-        """End the running node; `detail` replaces what it said last."""
+        """End the running node; `detail` replaces its latest message."""
         node = self._running
         assert node is not None, "finish without start"
         node.seconds, node.state = time.monotonic() - self._since, state
@@ -90,7 +90,7 @@ class Progress(logging.Handler):
             self._console.print(line, markup=False, soft_wrap=True)
 
     def show(self, node_id: str, state: State, seconds: float, detail: str) -> None:
-        """Set a row from outside, for a run that goes on elsewhere, where several nodes may run at once."""
+        """Set a row of a remote run, in which several nodes may run at once."""
         node = next(node for node in self.nodes if node.id == node_id)
         ended = node.state in {"waiting", "running"} and state not in {"waiting", "running"}
         node.state, node.seconds, node.detail = state, seconds, detail

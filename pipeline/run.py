@@ -1,4 +1,4 @@
-"""One run from settings to summary. The heavy imports happen here, with the screen kept clean."""
+"""One local run, from settings to result. The heavy imports happen here, with their output in a log file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RESULT_FILE = "run.json"  # in the run's log folder
 
 @dataclass
 class Result:
-    """What `run --json` prints; the field names are a contract."""
+    """The output of `run --json`; its field names are a contract."""
 
     run_id: str | None
     status: Status = "failed"
@@ -53,7 +53,7 @@ class Result:
 
 
 def prepare_data(settings: Settings, home: Home, report: Report) -> IdxFiles:
-    """The checked IDX files of `data.source`, fetched if they are the real MNIST. Raises InputError."""
+    """The checked IDX files of `data.source`; the real MNIST is downloaded. Raises InputError."""
     if settings.data.source == REAL_MNIST:
         files = mnist.fetch_mnist(home.data(REAL_MNIST), report)
     else:
@@ -66,11 +66,11 @@ def execute(settings: Settings, home: Home, *, lines_to_stderr: bool, started: f
     """Run the pipeline once in `home`.
 
     Args:
-        lines_to_stderr: keep stdout free, for --json.
+        lines_to_stderr: print progress on stderr, because --json needs stdout.
         started: time.monotonic() of the process's start, from which `seconds` counts.
 
     Raises:
-        InputError: data or home are not fit to start with. What goes wrong later is in the Result.
+        InputError: data or home are unusable. Later errors are in the Result.
     """
     with home.exclusive():
         run_id = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
@@ -85,26 +85,26 @@ def execute(settings: Settings, home: Home, *, lines_to_stderr: bool, started: f
                 log.exception("the run failed")
                 result.error, result.exit_code = explain("start-up", e, capture.log_file)
             result.seconds = round(time.monotonic() - started, 2)
-            with suppress(OSError):  # what happened stays true when `status` has no room to remember it
+            with suppress(OSError):  # a full disk: only `status` misses this run
                 _write(logs / RESULT_FILE, result.to_json())
     return result
 
 
 def refused(error: str, exit_code: int) -> Result:
-    """The result of a run that could not start, or was stopped."""
+    """The result of a run that could not start or was interrupted."""
     return Result(run_id=None, error=error, exit_code=exit_code)
 
 
 def latest_result(home: Home) -> Result:
-    """The result of the latest run that came to an end. Raises InputError if there is none."""
+    """The result of the latest finished run. Raises InputError if there is none."""
     for path in sorted(home.root.glob(f"logs/*/{RESULT_FILE}"), reverse=True):  # run ids sort by time
-        with suppress(OSError, ValueError, TypeError):  # a damaged one tells nothing: look at the one before
+        with suppress(OSError, ValueError, TypeError):  # damaged: try the one before
             return Result(**json.loads(path.read_text()))
     raise InputError(f"{home.root}: no finished run here", "Start one: python -m pipeline run")
 
 
 def _check_metadata(database: Path) -> None:
-    """Refuse a database that SQLite cannot read, before ML Metadata answers in its own words."""
+    """Refuse a database that SQLite cannot read, with a clearer message than ML Metadata's."""
     if not database.exists():
         return
     try:
@@ -113,7 +113,7 @@ def _check_metadata(database: Path) -> None:
     except sqlite3.DatabaseError as e:
         raise InputError(
             f"{database}: not a usable SQLite database ({e})",
-            "Restore it, or move it away: the next run starts afresh, pushed versions stay as they are.",
+            "Restore it, or move it away: the next run starts with an empty one; pushed versions stay.",
         ) from e
 
 
@@ -143,7 +143,9 @@ def _run(
     from pipeline import integrity, lineage, local_runner
     from pipeline.dag import create_pipeline
 
-    distribution.divide_cores(settings.train.shards)  # the Trainer's, but another node may be the first in TensorFlow
+    distribution.divide_cores(
+        settings.train.shards
+    )  # for the Trainer, but another node may be the first to use TensorFlow
     pipeline = create_pipeline(settings, files, home)
     ir = local_runner.compiled(pipeline, str(result.run_id))
     with metadata.Metadata(pipeline.metadata_connection_config) as handle:
@@ -180,7 +182,7 @@ def _run(
 
 
 class _Screen:
-    """Turns the runner's events into rows of the table and log files."""
+    """Shows the runner's events in the table, and switches the log file."""
 
     def __init__(self, progress: Progress, capture: OutputCapture) -> None:
         self._progress = progress

@@ -1,4 +1,4 @@
-"""What is served, and is it what was blessed? Each row is one proof; the first that fails names the trouble."""
+"""Prove that the served version is the one that was blessed, row by row, up to the first row that fails."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from components.versions.manifest import Manifest
 
 FAILED_EXIT_CODE: Final = 6
 SAME_PROBABILITY: Final = 1e-5
-SINGLES: Final = 200  # test images that are asked about one by one, over gRPC and over REST
+SINGLES: Final = 200  # test images that are sent one by one, over gRPC and over REST
 
 
 @dataclass(frozen=True)
 class Row:
-    """One proof: what was looked at, whether it holds, and what was found."""
+    """One check: its name, whether it passed, and what was found."""
 
     name: str
     passed: bool
     found: str
 
 
-class _Disproof(Exception):
-    """A row that does not hold."""
+class _CheckFailed(Exception):
+    """A row that failed; the text is what was found."""
 
 
 def validate(home: Home, label: str | None = None) -> tuple[int, list[Row]]:
-    """Hold the version that the home's server answers with against its manifest, MLMD and the evaluation.
+    """Compare the version that the home's server serves with its manifest, MLMD and the evaluation.
 
     Args:
-        label: the version label to ask; None: what the server answers to unlabelled requests.
+        label: of the version; None for the version that serves requests without a label.
 
     Returns:
-        The version and the rows, ending with the first that does not hold.
+        The version and the rows, up to the first that failed.
 
     Raises:
         InputError: no server is running.
@@ -54,74 +54,71 @@ def validate(home: Home, label: str | None = None) -> tuple[int, list[Row]]:
         for name, step in proof.steps():
             try:
                 rows.append(Row(name, True, step()))
-            except (_Disproof, UserError) as e:
+            except (_CheckFailed, UserError) as e:
                 rows.append(Row(name, False, str(e).splitlines()[0]))
                 break
         return proof.version, rows
 
 
 class _Proof:
-    """The rows, in order; what one finds the next ones build on."""
+    """The checks, in order; each uses what the ones before it found."""
 
     def __init__(self, home: Home, server: dict[str, Any], label: str | None, scratch: Path) -> None:
         self._home, self._server, self._label, self._scratch = home, server, label, scratch
         self.version = 0
 
     def steps(self) -> Iterator[tuple[str, Any]]:
-        yield "server", self._answers_at_all
-        yield "manifest", self._has_a_manifest
-        yield "files", self._files_are_the_pushed_ones
-        yield "record", self._is_in_mlmd
-        yield "blessing", self._was_blessed
+        yield "server", self._server_version
+        yield "manifest", self._read_manifest
+        yield "files", self._files
+        yield "record", self._record
+        yield "blessing", self._blessing
         yield "weights", self._weights
         yield "signatures", self._signatures
-        yield "accuracy", self._same_accuracy
-        yield "probabilities", self._same_probabilities
+        yield "accuracy", self._accuracy
+        yield "probabilities", self._probabilities
 
-    def _answers_at_all(self) -> str:
+    def _server_version(self) -> str:
         import numpy as np
 
-        ports = ["--grpc-port", str(self._server["grpc_port"]), "--rest-port", str(self._server["rest_port"])]
-        self._ports = ports
-        blank = self._scratch / "blank.npy"
-        np.save(blank, np.zeros((1, *self._image_size()), np.uint8))
-        self.version = self._replay(blank, "1")[0]["version"]
+        blank = np.zeros((1, *self._image_size()), np.uint8)
+        self.version = self._replay(blank, singles=1)[0]["version"]
         self._folder = self._home.serving_model / str(self.version)
-        asked = f"label {self._label}" if self._label else "unlabelled requests"
-        return f"{self._server['backend']} backend answers {asked} with version {self.version}"
+        requests = f"with label {self._label}" if self._label else "without a label"
+        return f"the {self._server['backend']} backend serves requests {requests} from version {self.version}"
 
-    def _has_a_manifest(self) -> str:
+    def _read_manifest(self) -> str:
         self._manifest: Manifest = manifest.read(self._folder)
         if self._manifest.version != self.version:
-            raise _Disproof(f"{self._folder}: its manifest is of version {self._manifest.version}")
+            raise _CheckFailed(f"{self._folder}: its manifest is of version {self._manifest.version}")
         commit = self._manifest.git_commit or "no git checkout"
         return f"pushed by run {self._manifest.run_id} at {self._manifest.created_utc}, commit {commit}"
 
-    def _files_are_the_pushed_ones(self) -> str:
+    def _files(self) -> str:
         if changed := manifest.changed_files(self._manifest, self._folder):
-            raise _Disproof(f"{self._folder}: {', '.join(changed)}: not as pushed")
+            raise _CheckFailed(f"{self._folder}: {', '.join(changed)}: changed since the push")
         return f"{len(self._manifest.files)} files match their SHA-256"
 
-    def _is_in_mlmd(self) -> str:
+    def _record(self) -> str:
         from pipeline import lineage
 
         with lineage.opened(self._home.metadata) as store:
             self._pushed = lineage.pushed_version(store, self.version)
         if self._pushed is None:
-            raise _Disproof(f"MLMD knows of no push of version {self.version}")
+            raise _CheckFailed(f"MLMD has no record of a push of version {self.version}")
         if self._pushed.manifest_sha256 != manifest.sha256(self._folder / manifest.FILE_NAME):
-            raise _Disproof(f"{self._folder / manifest.FILE_NAME}: not the manifest that was recorded in MLMD")
-        return f"model {self._pushed.model_id}, its manifest is the one that was recorded"
+            raise _CheckFailed(f"{self._folder / manifest.FILE_NAME}: not the manifest that is recorded in MLMD")
+        return f"model {self._pushed.model_id}, with the recorded manifest"
 
-    def _was_blessed(self) -> str:
+    def _blessing(self) -> str:
         assert self._pushed is not None
         if not self._pushed.blessed or not self._pushed.infra_blessed:
-            raise _Disproof(f"MLMD: blessed {self._pushed.blessed}, infra blessed {self._pushed.infra_blessed}")
+            raise _CheckFailed(f"MLMD: blessed {self._pushed.blessed}, infra blessed {self._pushed.infra_blessed}")
         if not self._manifest.blessed or not self._manifest.infra_blessed:
-            raise _Disproof("the manifest does not say that the model was blessed")
+            raise _CheckFailed("the manifest does not say that the model was blessed")
         gate = [check for check in self._manifest.gate if not check["passed"]]
         if gate:
-            raise _Disproof(f"the manifest lists {len(gate)} checks that failed")
+            raise _CheckFailed(f"the manifest lists {len(gate)} checks that failed")
         accuracy = self._manifest.metrics["sparse_categorical_accuracy"]
         return f"by evaluation {self._pushed.evaluation_id}: {len(self._manifest.gate)} checks, accuracy {accuracy:.4f}"
 
@@ -131,7 +128,7 @@ class _Proof:
 
         now = weights_sha256(saved_weights(self._folder))
         if now != self._manifest.weights_sha256:
-            raise _Disproof(f"weights {now[:12]}, the manifest says {self._manifest.weights_sha256[:12]}")
+            raise _CheckFailed(f"weights {now[:12]}, the manifest says {self._manifest.weights_sha256[:12]}")
         return f"weights_sha256 {now[:12]}..."
 
     def _signatures(self) -> str:
@@ -144,39 +141,37 @@ class _Proof:
         for name, (inputs, outputs) in wanted.items():
             found = signatures.get(name)
             if found is None or (sorted(found["inputs"]), sorted(found["outputs"])) != (inputs, outputs):
-                raise _Disproof(f"signature {name}: {found}, expected inputs {inputs}, outputs {outputs}")
+                raise _CheckFailed(f"signature {name}: {found}, expected inputs {inputs}, outputs {outputs}")
         return ", ".join(wanted)
 
-    def _same_accuracy(self) -> str:
-        import numpy as np
-
+    def _accuracy(self) -> str:
         from components.validation import reference_predictions
 
         assert self._pushed is not None
         try:
             self._expected = reference_predictions.read(Path(self._pushed.evaluation_uri))
         except (OSError, ValueError, KeyError) as e:
-            raise _Disproof(f"{self._pushed.evaluation_uri}: the evaluation's answers are gone or damaged ({e})") from e
-        asked = self._scratch / "images.npy"
-        np.save(asked, self._expected.images)
-        report, self._answers = self._replay(asked, str(SINGLES))
+            raise _CheckFailed(
+                f"{self._pushed.evaluation_uri}: the evaluation's predictions are missing or damaged ({e})"
+            ) from e
+        report, self._served = self._replay(self._expected.images, SINGLES)
         if report["version"] != self.version:
-            raise _Disproof(f"version {report['version']} answered this time: the server changed in between")
-        right = self._answers["grpc"].argmax(axis=1) == self._expected.labels
+            raise _CheckFailed(f"version {report['version']} served the test split: the server changed in between")
+        right = self._served["grpc"].argmax(axis=1) == self._expected.labels
         served, evaluated = float(right.mean()), self._manifest.metrics["sparse_categorical_accuracy"]
         if abs(served - evaluated) > 1e-6:
-            raise _Disproof(f"served {served:.6f}, evaluated {evaluated:.6f}")
+            raise _CheckFailed(f"served {served:.6f}, evaluated {evaluated:.6f}")
         return f"{served:.4f} on {len(right):,} test images, as evaluated"
 
-    def _same_probabilities(self) -> str:
+    def _probabilities(self) -> str:
         import numpy as np
 
         worst = {
-            name: float(np.abs(answers - self._expected.probabilities[: len(answers)]).max())
-            for name, answers in self._answers.items()
+            name: float(np.abs(served - self._expected.probabilities[: len(served)]).max())
+            for name, served in self._served.items()
         }
         if not all(difference <= SAME_PROBABILITY for difference in worst.values()):
-            raise _Disproof(f"largest difference: gRPC {worst['grpc']:.2g}, REST {worst['rest']:.2g}")
+            raise _CheckFailed(f"largest difference: gRPC {worst['grpc']:.2g}, REST {worst['rest']:.2g}")
         return f"largest difference: gRPC {worst['grpc']:.2g}, REST {worst['rest']:.2g}"
 
     def _image_size(self) -> tuple[int, int]:
@@ -184,32 +179,25 @@ class _Proof:
         try:
             _, height, width = signatures[contract.SERVING_DEFAULT]["inputs"][contract.IMAGES]["shape"]
         except (KeyError, ValueError):
-            raise _Disproof("what is served is no model of this product") from None
+            raise _CheckFailed("the served model is not one of this product") from None
         return height, width
 
-    def _replay(self, images: Path, singles: str) -> tuple[dict[str, Any], dict[str, Any]]:
-        import numpy as np
+    def _replay(self, images: Any, singles: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        from components.validation.trial_server import replay
 
-        output = self._scratch / "answers.npz"
-        labelled = ["--label", self._label] if self._label else []
-        words = ["replay", str(images), "--output", str(output), "--singles", singles, *self._ports, *labelled]
-        report = _run_serving(*words)
-        with np.load(output, allow_pickle=False) as arrays:
-            return report, dict(arrays)
+        ports = self._server["grpc_port"], self._server["rest_port"]
+        return replay(images, self._scratch, *ports, singles, self._label)
 
 
 def _serving(home: Home, command: str, *words: str) -> dict[str, Any]:
-    return _run_serving(command, "--home", str(home.root), *words)
-
-
-def _run_serving(*words: str) -> dict[str, Any]:
-    """Run a command of the serving CLI, a process of its own; its --json answer. Raises InputError with its words."""
-    done = subprocess.run([sys.executable, "-m", "serving", *words, "--json"], cwd=ROOT, capture_output=True, text=True)
+    """The JSON output of a serving command, run as a process. Raises InputError with its error message."""
+    arguments = [command, "--home", str(home.root), *words, "--json"]
+    done = subprocess.run([sys.executable, "-m", "serving", *arguments], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         problem, _, remedy = done.stderr.strip().partition("\n")
-        raise InputError(problem or f"python -m serving {words[0]} ended with exit code {done.returncode}", remedy)
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+        raise InputError(problem or f"python -m serving {command} ended with exit code {done.returncode}", remedy)
+    document: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return document
 
 
 def to_json(version: int, rows: list[Row]) -> str:
