@@ -67,8 +67,8 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return not resolver or not resolver.task_type or resolver.task_id == 0
 
 
-def share_of(batch_size: int, strategy: tf.distribute.Strategy) -> int:
-    """Examples of a batch per replica. Raises UsageError if they do not divide evenly."""
+def examples_per_replica(batch_size: int, strategy: tf.distribute.Strategy) -> int:
+    """Raises UsageError if the examples of a batch do not divide evenly among the replicas."""
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         raise UsageError(f"train.batch_size is {batch_size}, it must be a multiple of the {replicas} replicas")

@@ -1,4 +1,4 @@
-"""The training loop: steps, validation and checkpoints, to the end or a signal. A step is in training_step.py."""
+"""The training loop: steps, validation and checkpoints, to the end or a signal. A step is in step.py."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from components.training import distribution, optimizers
 from components.training.checkpoints import Checkpoint, Checkpoints
 from components.training.input_pipeline import PixelScale, Source, Split
 from components.training.model import MLP
-from components.training.step import State, steps_function
+from components.training.state import State
+from components.training.step import steps_function
 
-STEPS_PER_CALL: Final = 250  # steps inside one tf.function call, which costs 1.5 ms; the live table hears after each
-MAX_STEPS_PER_TURN: Final = 5  # of the loop inside: more take longer to trace than they save in 3000 steps
+STEPS_PER_CALL: Final = 250  # steps inside one tf.function call, which costs 1.5 ms; progress is reported after each
+MAX_UNROLLED_STEPS: Final = 5  # per iteration inside: more take longer to trace than they save in 3000 steps
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Trained:
-    """What the loop leaves: the network to export, the history, and where it went on from (0: from the start)."""
+    """The network to export, the history, and the step that the run was resumed at (0: from the start)."""
 
     model: MLP
     history: list[Point]
@@ -74,7 +75,7 @@ def train(
     """
     with strategy.scope():
         state = State.create((size[0] * size[1], *settings.hidden_layers, classes), settings)
-    run_steps = steps_function(state, source, scale, size, settings, strategy, steps_per_turn(settings))
+    run_steps = steps_function(state, source, scale, size, settings, strategy, unrolled_steps(settings))
     history = _restore(state, checkpoints, strategy)
     first = counted_from = step = int(state.step.numpy())
     since = time.monotonic()
@@ -93,7 +94,7 @@ def train(
             if step % settings.eval_every_steps == 0 or step == settings.steps:
                 accuracy, eval_loss = evaluate(state.result, validation.batches(), scale)
                 point = Point(step, loss, float(rates[-1]), accuracy, eval_loss)
-                _remember_best(state, accuracy)
+                state.remember_best(accuracy)
             history.append(point)
             report(point, (step - counted_from) / (time.monotonic() - since))
             if counted_from == first:  # this call traced and compiled, which no other will
@@ -105,15 +106,15 @@ def train(
 
 
 def next_stop(step: int, settings: TrainSettings) -> int:
-    """Where the call that starts at `step` ends: at the next multiple of what happens every so many steps."""
+    """The last step of the call that starts at `step`: the next one after which something is due."""
     every = (STEPS_PER_CALL, settings.eval_every_steps, settings.checkpoint_every_steps)
     return min(settings.steps, *((step // n + 1) * n for n in every if n))
 
 
-def steps_per_turn(settings: TrainSettings) -> int:
-    """Steps that a turn of the loop inside a call holds: a divisor of what any call runs."""
+def unrolled_steps(settings: TrainSettings) -> int:
+    """Steps per iteration of the loop inside a call: a divisor of the number of steps in any call."""
     common = math.gcd(STEPS_PER_CALL, settings.steps, settings.eval_every_steps, settings.checkpoint_every_steps)
-    return max(n for n in range(1, MAX_STEPS_PER_TURN + 1) if common % n == 0)
+    return max(n for n in range(1, MAX_UNROLLED_STEPS + 1) if common % n == 0)
 
 
 def evaluate(model: MLP, batches: Any, scale: PixelScale) -> tuple[float, float]:
@@ -126,13 +127,6 @@ def evaluate(model: MLP, batches: Any, scale: PixelScale) -> tuple[float, float]
         loss += float(tf.reduce_sum(losses))
         count += len(labels)
     return right / count, loss / count
-
-
-def _remember_best(state: State, accuracy: float) -> None:
-    if state.best is not None and accuracy > float(state.best_accuracy.numpy()):
-        state.best_accuracy.assign(accuracy)
-        for name, variable in state.best.named_weights().items():
-            variable.assign(state.result.named_weights()[name].numpy())
 
 
 def _restore(state: State, checkpoints: Checkpoints | None, strategy: tf.distribute.Strategy) -> list[Point]:

@@ -1,8 +1,4 @@
-"""The optimizers of the training loop, written out, and the learning rate's schedule.
-
-An optimizer takes gradients and the learning rate of this step, so that the schedule stays outside. Its variables
-(`slots`, by name) belong to the training's state and go into the checkpoints.
-"""
+"""The optimizers, written out, and the learning rate's schedule."""
 
 from __future__ import annotations
 
@@ -15,14 +11,25 @@ import tensorflow as tf
 
 from components.common.settings import TrainSettings
 
-Gradients = Sequence[Sequence[tf.Tensor]]  # per variable, the parts that its gradient is the sum of: a batch's shards'
+Gradients = Sequence[tf.Tensor]  # one per variable, of its shape
 
 
-class Optimizer(Protocol):
+class Update(Protocol):
+    """What a training step does with its gradients."""
+
+    def apply(self, learning_rate: tf.Tensor, *gradients: Gradients) -> None:
+        """Update the variables in place.
+
+        Args:
+            learning_rate: of this step, float32 scalar.
+            gradients: the gradients, or one list per batch shard: their sum is the gradient of the batch.
+        """
+
+
+class Optimizer(Update, Protocol):
+    """Attributes: slots: the optimizer's own variables by name; checkpoints contain them."""
+
     slots: dict[str, tf.Variable]
-
-    def apply(self, gradients: Gradients, learning_rate: tf.Tensor) -> None:
-        """Update the variables in place; `learning_rate` is a float32 scalar."""
 
 
 def create(variables: Sequence[tf.Variable], settings: TrainSettings) -> Optimizer:
@@ -57,9 +64,9 @@ class SGD:
         self.variables = variables
         self.slots: dict[str, tf.Variable] = {}
 
-    def apply(self, gradients: Gradients, learning_rate: tf.Tensor) -> None:
-        for variable, parts in zip(self.variables, gradients, strict=True):
-            for part in parts:  # each as soon as it is there, in one pass over the weights
+    def apply(self, learning_rate: tf.Tensor, *gradients: Gradients) -> None:
+        for variable, parts in zip(self.variables, zip(*gradients, strict=True), strict=True):
+            for part in parts:  # each as soon as it is computed, in one pass over the weights
                 tf.raw_ops.ResourceApplyGradientDescent(var=variable.handle, alpha=learning_rate, delta=part)
 
 
@@ -71,8 +78,10 @@ class Momentum:
         self.momentum = momentum
         self.slots = _zeros(variables, "velocity")
 
-    def apply(self, gradients: Gradients, learning_rate: tf.Tensor) -> None:
-        for variable, parts, velocity in zip(self.variables, gradients, self.slots.values(), strict=True):
+    def apply(self, learning_rate: tf.Tensor, *gradients: Gradients) -> None:
+        for variable, velocity, parts in zip(
+            self.variables, self.slots.values(), zip(*gradients, strict=True), strict=True
+        ):
             gradient = tf.add_n(parts)
             variable.assign_sub(learning_rate * velocity.assign(self.momentum * velocity + gradient))
 
@@ -89,12 +98,12 @@ class AdamW:
         self.first, self.second = _zeros(variables, "first_moment"), _zeros(variables, "second_moment")
         self.slots = {"step": self.step, **self.first, **self.second}
 
-    def apply(self, gradients: Gradients, learning_rate: tf.Tensor) -> None:
+    def apply(self, learning_rate: tf.Tensor, *gradients: Gradients) -> None:
         step = self.step.assign_add(1.0)
-        # Both bias corrections folded into one scalar, as in Kingma & Ba, end of section 2.
+        # Both bias corrections as one scalar, as in Kingma & Ba, end of section 2.
         rate = learning_rate * tf.sqrt(1.0 - self.BETA_2**step) / (1.0 - self.BETA_1**step)
         moments = zip(self.first.values(), self.second.values(), strict=True)
-        for variable, parts, (first, second) in zip(self.variables, gradients, moments, strict=True):
+        for variable, (first, second), parts in zip(self.variables, moments, zip(*gradients, strict=True), strict=True):
             gradient = tf.add_n(parts)
             m = first.assign_add((1.0 - self.BETA_1) * (gradient - first))
             v = second.assign_add((1.0 - self.BETA_2) * (tf.square(gradient) - second))

@@ -35,9 +35,9 @@ def test_a_batch_that_the_replicas_cannot_share_is_refused() -> None:
     class Three:
         num_replicas_in_sync = 3
 
-    assert distribution.share_of(9, Three()) == 3
+    assert distribution.examples_per_replica(9, Three()) == 3
     with pytest.raises(UsageError, match="multiple of the 3 replicas"):
-        distribution.share_of(10, Three())
+        distribution.examples_per_replica(10, Three())
 
 
 def test_the_cores_are_divided_among_the_shards_until_tensorflow_runs() -> None:

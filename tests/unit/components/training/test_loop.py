@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from components.common.errors import UserError
 from components.training.checkpoints import Checkpoint, Checkpoints, run_key
-from components.training.loop import Point, evaluate, next_stop, steps_per_turn
+from components.training.loop import Point, evaluate, next_stop, unrolled_steps
 from components.training.model import MLP
 from tests.support.training import SCALE, arrays, run, small_settings, split
 
@@ -154,13 +154,13 @@ def test_every_call_is_whole_turns(steps: int, every: int, checkpoint_every: int
     step = 0
     while step < steps:
         stop = next_stop(step, settings)
-        assert (stop - step) % steps_per_turn(settings) == 0
+        assert (stop - step) % unrolled_steps(settings) == 0
         step = stop
 
 
 def test_turns_of_many_steps_change_no_bit() -> None:
     many, one = small_settings(steps=60, checkpoint_every_steps=0), small_settings(steps=60, checkpoint_every_steps=7)
-    assert (steps_per_turn(many), steps_per_turn(one)) == (5, 1)
+    assert (unrolled_steps(many), unrolled_steps(one)) == (5, 1)
     other = arrays(run(one))
     for name, array in arrays(run(many)).items():
         np.testing.assert_array_equal(array, other[name], err_msg=name)

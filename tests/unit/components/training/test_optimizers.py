@@ -49,7 +49,7 @@ def test_each_optimizer_agrees_with_keras(chosen: TrainSettings, keras: tf.keras
     keras.build(theirs)
     for _ in range(5):
         gradients = [tf.constant(generator.normal(size=v.shape).astype(np.float32)) for v in ours]
-        mine.apply([[0.25 * g, 0.75 * g] for g in gradients], tf.constant(0.05))  # as two shards of a batch
+        mine.apply(tf.constant(0.05), [0.25 * g for g in gradients], [0.75 * g for g in gradients])  # two shards
         keras.apply_gradients(zip(gradients, theirs, strict=True))
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-5)

@@ -1,0 +1,77 @@
+"""Progress of a run: to the log, which the live table shows, and to TensorBoard; and the seconds of each part."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import tensorflow as tf
+
+from components.training.loop import Point
+
+log = logging.getLogger(__name__)
+
+
+class Stopwatch:
+    """Wall seconds by part."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.seconds[part] = round(time.monotonic() - started, 3)
+
+
+class Reporter:
+    """Writes each new point of the history to the log and to TensorBoard.
+
+    Args:
+        folder: of the TensorBoard files; made if it does not exist.
+        steps: of the whole run.
+    """
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = tf.summary.create_file_writer(str(folder))
+        self._steps = steps
+        self._eval_accuracy = ""
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def __call__(self, point: Point, steps_per_second: float) -> None:
+        if point.eval_accuracy is not None:
+            self._eval_accuracy = f"eval accuracy {point.eval_accuracy:.4f}, "
+        left_s = (self._steps - point.step) / steps_per_second
+        log.info(
+            "step %d of %d, loss %.4f, %s%.0f steps/s, %.0f s left",
+            point.step,
+            self._steps,
+            point.loss,
+            self._eval_accuracy,
+            steps_per_second,
+            left_s,
+        )
+        with self._writer.as_default(step=point.step):
+            for name, value in asdict(point).items():
+                if name != "step" and value is not None:
+                    _write_scalar(name, value)
+            _write_scalar("steps_per_second", steps_per_second)
+
+
+def _write_scalar(name: str, value: float) -> None:
+    """tf.summary.scalar, which since TensorFlow 2.21 needs the package tensorboard even to write."""
+    metadata = tf.compat.v1.SummaryMetadata(
+        plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"), data_class="DATA_CLASS_SCALAR"
+    )
+    tf.summary.write(name, tf.constant(value, tf.float32), metadata=metadata)
