@@ -68,13 +68,13 @@ def test_the_first_run_pushes_a_version(first: Done, home: Path) -> None:
     assert sum(node["seconds"] for node in result["nodes"]) <= result["seconds"]
 
 
-def test_the_trainer_gets_its_cores_divided_though_others_use_tensorflow_before_it(first: Done, home: Path) -> None:
+def test_the_trainer_divides_the_cores_although_other_nodes_used_tensorflow_before(first: Done, home: Path) -> None:
     (history,) = (home / "artifacts" / "Trainer" / "model").glob(f"*/{contract.HISTORY_FILE}")
     shards = TrainSettings().shards
     assert json.loads(history.read_text())["intra_op_threads"] == max(1, (os.cpu_count() or 1) // shards)
 
 
-def test_every_node_has_a_log_and_the_screen_has_none_of_it(first: Done, home: Path) -> None:
+def test_every_node_has_a_log_and_the_terminal_shows_none_of_it(first: Done, home: Path) -> None:
     logs = home / "logs" / first.json["run_id"]
     assert {path.stem for path in logs.glob("*.log")} == {*NODES, "startup"}
     assert "INFO" in (logs / "Trainer.log").read_text()
@@ -82,7 +82,7 @@ def test_every_node_has_a_log_and_the_screen_has_none_of_it(first: Done, home: P
     assert [line.split()[0] for line in lines[1:]] == list(first.states)
 
 
-def test_the_pushed_model_answers_as_it_was_evaluated(first: Done, home: Path) -> None:
+def test_the_pushed_model_predicts_as_in_its_evaluation(first: Done, home: Path) -> None:
     (version,) = versions(home)
     serve = tf.saved_model.load(str(home / "serving_model" / "mnist" / version)).signatures["serving_default"]
     images, labels = digits(300, seed=1)  # the test split
@@ -101,24 +101,22 @@ def test_the_second_run_is_all_cached(pipeline: Pipeline, first: Done, data: Pat
 
 def test_a_bad_model_is_never_pushed(pipeline: Pipeline, first: Done, data: Path, home: Path) -> None:
     before = versions(home)
-    done = pipeline(*quick(data, home, "--set", "train.steps=1", "--set", "gate.min_accuracy=0.99"))
-    assert done.code == 3
-    assert done.json["status"] == "not_blessed"
-    assert done.json["pushed_version"] is None
-    assert "accuracy[overall]" in done.stderr
-    assert "< 0.9900" in done.stderr
+    below_the_bound = pipeline(*quick(data, home, "--set", "train.steps=1", "--set", "gate.min_accuracy=0.99"))
+    assert below_the_bound.code == 3
+    assert below_the_bound.json["status"] == "not_blessed"
+    assert below_the_bound.json["pushed_version"] is None
+    assert "accuracy[overall]" in below_the_bound.stderr
+    assert "< 0.9900" in below_the_bound.stderr
+
+    worse = quick(data, home, "--set", "train.steps=1", "--set", "gate.min_accuracy=0.0")
+    below_the_baseline = pipeline(*worse)
+    assert below_the_baseline.code == 3
+    failed = {check["metric"] for check in below_the_baseline.json["checks"] if not check["passed"]}
+    assert "accuracy against baseline" in failed
+    again = pipeline(*worse)
+    assert set(again.states.values()) == {"cached"}
+    assert again.code == 3  # also from the cache
     assert versions(home) == before
-    again = pipeline(*quick(data, home, "--set", "train.steps=1", "--set", "gate.min_accuracy=0.99"))
-    assert again.code == 3  # a cached verdict is a verdict
-
-
-def test_a_worse_model_is_held_against_the_last_blessed_one(
-    pipeline: Pipeline, first: Done, data: Path, home: Path
-) -> None:
-    loose = ("--set", "gate.min_accuracy=0.0", "--set", "gate.max_accuracy_drop=0.01", "--set", "train.steps=2")
-    done = pipeline(*quick(data, home, *loose))
-    assert done.code == 3
-    assert versions(home) == [first.json["pushed_version"]]
 
 
 @pytest.fixture(scope="module")
@@ -130,14 +128,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_an_edit_reruns_exactly_what_it_touches(
+def test_an_edit_reruns_exactly_the_nodes_that_use_it(
     pipeline: Pipeline, first: Done, data: Path, home: Path, checkout: Path
 ) -> None:
-    with open(checkout / "serving" / "__init__.py", "a") as file:
-        file.write("\n# an edit\n")
-    unmoved = pipeline(*quick(data, home), cwd=checkout)
-    assert set(unmoved.states.values()) == {"cached"}
-
     with open(checkout / "components" / "transform.py", "a") as file:
         file.write("\n# an edit\n")
     edited = pipeline(*quick(data, home), cwd=checkout)
@@ -145,21 +138,36 @@ def test_an_edit_reruns_exactly_what_it_touches(
     assert {state for node, state in edited.states.items() if node not in BEFORE_TRANSFORM} == {"ran"}
 
 
-def test_what_was_deleted_or_damaged_since_is_made_again(pipeline: Pipeline, data: Path, tmp_path: Path) -> None:
-    arguments = quick(data, tmp_path)
-    first = pipeline(*arguments)
+def test_an_exception_names_node_cause_line_and_log(
+    pipeline: Pipeline, first: Done, data: Path, home: Path, checkout: Path
+) -> None:
+    model = checkout / "components" / "training" / "model.py"
+    model.write_text(model.read_text().replace("limit = (6.0", 'raise KeyError("spoon")\n            limit = (6.0'))
+    line = next(i for i, text in enumerate(model.read_text().splitlines(), 1) if "spoon" in text)
+    done = pipeline(*quick(data, home), cwd=checkout)
+    assert done.code == 1
+    assert "Trainer failed: KeyError: 'spoon'" in done.stderr
+    assert f"At: components/training/model.py:{line}" in done.stderr
+    (log,) = [text.removeprefix("Log: ") for text in done.stderr.splitlines() if text.startswith("Log: ")]
+    assert "spoon" in Path(log).read_text()
+    assert done.json["status"] == "failed"
 
-    shutil.rmtree(tmp_path / "serving_model")
+
+def test_deleted_and_damaged_files_make_their_nodes_run_again(
+    pipeline: Pipeline, first: Done, data: Path, home: Path
+) -> None:
+    arguments = quick(data, home)
+    shutil.rmtree(home / "serving_model")
     deleted = pipeline(*arguments)
     assert [node for node, state in deleted.states.items() if state == "ran"] == ["Pusher"]
 
-    served = tmp_path / "serving_model" / "mnist" / deleted.json["pushed_version"]
+    served = home / "serving_model" / "mnist" / deleted.json["pushed_version"]
     (served / "saved_model.pb").write_bytes(b"")
     damaged = pipeline(*arguments)
     assert [node for node, state in damaged.states.items() if state == "ran"] == ["Pusher"]
     assert int(damaged.json["pushed_version"]) > int(deleted.json["pushed_version"])
 
-    (model,) = (tmp_path / "artifacts" / "Trainer" / "model").iterdir()
+    model = min((home / "artifacts" / "Trainer" / "model").glob("[0-9]*"), key=lambda path: int(path.name))
     next(model.rglob("variables.data*")).unlink()
     retrained = pipeline(*arguments)
     assert retrained.code == 0, retrained.stderr
@@ -169,11 +177,10 @@ def test_what_was_deleted_or_damaged_since_is_made_again(pipeline: Pipeline, dat
     assert retrained.json["metrics"] == first.json["metrics"]
 
 
-@pytest.mark.parametrize("fault", ["blank", "inverted"])
-def test_anomalies_stop_the_run_before_training(pipeline: Pipeline, tmp_path: Path, fault: str) -> None:
+def test_anomalies_stop_the_run_before_training(pipeline: Pipeline, tmp_path: Path) -> None:
     spoiled = write_data_set(tmp_path / "data", train=300, test=100)
     images, _ = digits(300, seed=0)
-    write_idx(spoiled / NAMES[0], np.zeros_like(images) if fault == "blank" else 255 - images)
+    write_idx(spoiled / NAMES[0], 255 - images)
     home = tmp_path / "home"
     done = pipeline(*quick(spoiled, home))
     assert done.code == 4
@@ -186,23 +193,7 @@ def test_anomalies_stop_the_run_before_training(pipeline: Pipeline, tmp_path: Pa
     assert pipeline(*quick(spoiled, home)).code == 4  # never cached into passing
 
 
-def test_an_exception_names_node_cause_line_and_log(pipeline: Pipeline, data: Path, tmp_path: Path) -> None:
-    checkout = tmp_path / "checkout"
-    for package in ("components", "pipeline", "serving", "configs"):
-        shutil.copytree(ROOT / package, checkout / package)
-    model = checkout / "components" / "model.py"
-    model.write_text(model.read_text().replace("limit = (6.0", 'raise KeyError("spoon")\n            limit = (6.0'))
-    line = next(i for i, text in enumerate(model.read_text().splitlines(), 1) if "spoon" in text)
-    done = pipeline(*quick(data, tmp_path / "home"), cwd=checkout)
-    assert done.code == 1
-    assert "Trainer failed: KeyError: 'spoon'" in done.stderr
-    assert f"At: components/training/model.py:{line}" in done.stderr
-    (log,) = [text.removeprefix("Log: ") for text in done.stderr.splitlines() if text.startswith("Log: ")]
-    assert "spoon" in Path(log).read_text()
-    assert done.json["status"] == "failed"
-
-
-def test_a_second_run_in_the_same_home_is_refused_and_kill_9_needs_no_cleaning(
+def test_a_second_run_in_the_same_home_is_refused_and_kill_9_needs_no_clean_up(
     pipeline: Pipeline, data: Path, tmp_path: Path
 ) -> None:
     arguments = quick(data, tmp_path, "--set", "train.steps=500", "--set", "train.checkpoint_every_steps=20")
@@ -228,19 +219,19 @@ def test_a_second_run_in_the_same_home_is_refused_and_kill_9_needs_no_cleaning(
     assert after.json["status"] == "pushed"
     assert versions(tmp_path) == [after.json["pushed_version"]]
     executions = {path.name for path in (tmp_path / "artifacts" / "Trainer" / "model").iterdir()}
-    assert len(executions) == 1  # what the killed Trainer left is gone
+    assert len(executions) == 1  # the folder of the killed execution is deleted
 
 
-def test_other_data_runs_by_configuration_alone_also_in_a_used_home(
-    pipeline: Pipeline, data: Path, tmp_path: Path
+def test_other_data_runs_by_configuration_alone_in_a_used_home(
+    pipeline: Pipeline, first: Done, home: Path, tmp_path: Path
 ) -> None:
-    assert pipeline(*quick(data, tmp_path / "home")).code == 0
     folder = write_data_set(tmp_path / "data", train=600, test=100, size=16, suffix=".gz")
     sizes = ("--set", "data.image_height=16", "--set", "data.image_width=16", "--set", "train.hidden_layers=[32]")
-    done = pipeline(*quick(folder, tmp_path / "home", *sizes))
+    done = pipeline(*quick(folder, home, *sizes))
     assert done.code == 0, done.stderr
+    assert all(check["baseline"] is None for check in done.json["checks"])  # the versions before have other sizes
     version = done.json["pushed_version"]
-    loaded = tf.saved_model.load(str(tmp_path / "home" / "serving_model" / "mnist" / version))
+    loaded = tf.saved_model.load(str(home / "serving_model" / "mnist" / version))
     images, labels = digits(100, seed=1, size=16)
     classes = loaded.signatures["serving_default"](images=tf.constant(images))["classes"].numpy()
     assert np.mean(classes == labels) == pytest.approx(done.json["metrics"]["test_accuracy"], abs=1e-6)

@@ -1,4 +1,4 @@
-"""From the pipeline to an answer: run, serve, query, stop, as a user does it."""
+"""From the pipeline to a prediction: run, serve, query, validate, stop, as a user does it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def up(home: Path, ports: tuple[str, str]) -> Iterator[Done]:
     serving("down", "--home", home)
 
 
-def test_up_waits_until_the_pushed_version_answers(up: Done, home: Path) -> None:
+def test_up_waits_until_the_pushed_version_is_available(up: Done, home: Path) -> None:
     assert up.code == 0, up.stderr
     assert up.json["started"] is True
     assert up.json["backend"] == "embedded"
@@ -58,7 +58,7 @@ def test_a_second_up_finds_the_first(up: Done, home: Path) -> None:
     assert (again.json["started"], again.json["pid"]) == (False, up.json["pid"])
 
 
-def test_a_port_in_use_and_a_home_without_versions_are_said(up: Done, ports: tuple[str, str], tmp_path: Path) -> None:
+def test_up_refuses_a_port_in_use_and_a_home_without_versions(up: Done, ports: tuple[str, str], tmp_path: Path) -> None:
     nothing = serving("up", "--home", tmp_path)
     assert nothing.code == 5
     assert "no version has been pushed" in nothing.stderr
@@ -73,7 +73,7 @@ def test_a_port_in_use_and_a_home_without_versions_are_said(up: Done, ports: tup
     assert "Traceback" not in busy.stderr
 
 
-def test_validate_proves_what_is_served(up: Done, home: Path, pipeline: Pipeline) -> None:
+def test_validate_passes_for_the_served_version(up: Done, home: Path, pipeline: Pipeline) -> None:
     done = pipeline("validate", "--home", home, "--json")
     assert done.code == 0, done.stderr
     assert done.json["valid"] is True
@@ -81,16 +81,7 @@ def test_validate_proves_what_is_served(up: Done, home: Path, pipeline: Pipeline
     assert [row["name"] for row in done.json["rows"]][-2:] == ["accuracy", "probabilities"]
 
 
-def test_a_later_run_that_is_not_blessed_changes_nothing_about_that(
-    up: Done, home: Path, data: Path, pipeline: Pipeline
-) -> None:
-    worse = pipeline(*quick(data, home, "--set", "train.steps=1", "--set", "gate.min_accuracy=0.99"))
-    assert worse.code == 3  # held against the served version, which became its baseline
-    assert any(check["baseline"] is not None for check in worse.json["checks"])
-    assert pipeline("validate", "--home", home, "--json").code == 0
-
-
-def test_the_version_carries_its_origin_and_warm_up(up: Done, home: Path) -> None:
+def test_the_version_has_a_manifest_and_warm_up_requests(up: Done, home: Path) -> None:
     folder = home / "serving_model" / "mnist" / up.json["versions"][0]["version"]
     known = manifest.verify(folder)
     log = min(path.parent for path in home.glob("logs/*/run.json"))
@@ -106,7 +97,7 @@ def _flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def _boast(path: Path) -> None:
+def _edit_accuracy(path: Path) -> None:
     document = json.loads(path.read_text())
     document["metrics"]["sparse_categorical_accuracy"] = 1.0
     path.write_text(json.dumps(document))
@@ -114,9 +105,9 @@ def _boast(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "tamper", "row"),
-    [("variables/variables.data-00000-of-00001", _flip, "files"), ("manifest.json", _boast, "record")],
+    [("variables/variables.data-00000-of-00001", _flip, "files"), ("manifest.json", _edit_accuracy, "record")],
 )
-def test_validate_names_what_was_tampered_with(
+def test_validate_names_the_tampered_file(
     up: Done, home: Path, pipeline: Pipeline, name: str, tamper: Callable[[Path], None], row: str
 ) -> None:
     path = home / "serving_model" / "mnist" / up.json["versions"][0]["version"] / name
@@ -131,7 +122,7 @@ def test_validate_names_what_was_tampered_with(
     assert name.rpartition("/")[2] in done.stderr
 
 
-def test_down_stops_it_and_status_says_so(up: Done, home: Path) -> None:
+def test_down_stops_the_server(up: Done, home: Path) -> None:
     stopped = serving("down", "--home", home, "--json")
     assert stopped.json == {"stopped": True, "pid": up.json["pid"]}
     assert serving("down", "--home", home, "--json").json["stopped"] is False
