@@ -20,7 +20,7 @@ from components import infra_validator
 from components.common import contract
 from components.common.settings import InfraSettings
 from components.infra_validator import checks
-from components.validation.reference_predictions import ReferenceAnswers
+from components.validation.reference_predictions import ReferencePredictions
 from tests.conftest import ROOT
 from tests.support.synthetic import digits
 
@@ -49,14 +49,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def expected(model: Path) -> ReferenceAnswers:
+def expected(model: Path) -> ReferencePredictions:
     images, labels = digits(600, seed=1)
     serve = tf.saved_model.load(str(model)).signatures[contract.SERVING_DEFAULT]
-    return ReferenceAnswers(images, labels, serve(images=tf.constant(images))[contract.PROBABILITIES].numpy())
+    return ReferencePredictions(images, labels, serve(images=tf.constant(images))[contract.PROBABILITIES].numpy())
 
 
 def test_a_good_model_is_blessed_and_its_server_is_gone(
-    model: Path, expected: ReferenceAnswers, tmp_path: Path
+    model: Path, expected: ReferencePredictions, tmp_path: Path
 ) -> None:
     verdict = infra_validator.validate(model, expected, tmp_path / "server", SETTINGS, "embedded")
     assert verdict.blessed, verdict.failures
@@ -65,7 +65,7 @@ def test_a_good_model_is_blessed_and_its_server_is_gone(
 
 
 def test_other_answers_than_the_evaluation_s_are_refused(
-    model: Path, expected: ReferenceAnswers, tmp_path: Path
+    model: Path, expected: ReferencePredictions, tmp_path: Path
 ) -> None:
     off = expected.probabilities.copy()
     off[-1] = np.roll(off[-1], 1)  # one image of 600, and not one that is asked about singly
@@ -76,7 +76,7 @@ def test_other_answers_than_the_evaluation_s_are_refused(
 
 
 def test_a_model_that_loads_but_cannot_answer_is_refused_with_the_request_and_the_log(
-    model: Path, expected: ReferenceAnswers, tmp_path: Path
+    model: Path, expected: ReferencePredictions, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(model, broken)
@@ -85,10 +85,10 @@ def test_a_model_that_loads_but_cannot_answer_is_refused_with_the_request_and_th
     assert not verdict.blessed
     assert verdict.error is not None
     assert "127.0.0.1" in verdict.error
-    assert "last words" in verdict.error
+    assert "The end of the server's log" in verdict.error
 
 
-def test_a_model_that_does_not_load_is_refused(expected: ReferenceAnswers, tmp_path: Path) -> None:
+def test_a_model_that_does_not_load_is_refused(expected: ReferencePredictions, tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "saved_model.pb").write_bytes(b"\xff" * 100)
     settings = replace(SETTINGS, max_load_s=8)
@@ -119,8 +119,8 @@ def test_each_bound_is_one(figure: str, value: float) -> None:
 SERVE_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from components import trial_server
-with trial_server.served(Path(sys.argv[1]), Path(sys.argv[2]), "embedded", 60) as (port, _, _):
+from components.validation import trial_server
+with trial_server.running_server(Path(sys.argv[1]), Path(sys.argv[2]), "embedded", 60) as (port, _, _):
     print(port, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
