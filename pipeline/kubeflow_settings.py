@@ -1,4 +1,4 @@
-"""Where and how the tasks run in a cluster. No heavy import: a wrong value is refused at once."""
+"""Settings for tasks on Kubeflow: image, volume, resources, secrets. Light imports, so invalid values fail at once."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _SECRET: Final = re.compile(r"(?P<secret>[-a-z0-9.]+)/(?P<key>[-\w.]+)=(?P<varia
 
 
 class Resources(NamedTuple):
-    """What a task's container may use, as Kubernetes quantities: "2" or "500m" cores, "4Gi" of memory."""
+    """Limits of a task's container as Kubernetes quantities: "2" or "500m" cores, "4Gi" of memory."""
 
     cpu: str
     memory: str
 
 
 class SecretVariable(NamedTuple):
-    """An environment variable that is filled from a key of a Kubernetes Secret."""
+    """An environment variable whose value is a key of a Kubernetes Secret."""
 
     secret: str
     key: str
@@ -34,15 +34,15 @@ class SecretVariable(NamedTuple):
 
 @dataclass(frozen=True)
 class KubeflowSettings:
-    """The image, volume and resources of the tasks; only `compile` reads them.
+    """The image, volume, resources and secrets of the tasks; only `compile` reads them.
 
     Attributes:
-        image: reference with a tag or a digest; KFP's cache key holds it, so it must change with the code.
+        image: reference with a tag or a digest; it is part of KFP's cache key, so it must change with the code.
         image_pull_policy: "Always", "IfNotPresent" or "Never".
         volume_claim: PersistentVolumeClaim with the raw data and the pushed versions (ReadWriteMany, or one node).
-        volume_path: where tasks see it; the home of a run in the cluster.
-        resources: "NODE=CPU,MEMORY" with NODE "*" for all others, e.g. ("*=1,2Gi", "Trainer=4,8Gi").
-        secrets: "SECRET/KEY=VARIABLE", environment variables of the tasks that see the volume.
+        volume_path: its mount path in the tasks, which is the home of a run in the cluster.
+        resources: "NODE=CPU,MEMORY", NODE "*" for all other nodes, e.g. ("*=1,2Gi", "Trainer=4,8Gi").
+        secrets: "SECRET/KEY=VARIABLE", environment variables of the tasks that mount the volume.
     """
 
     image: str = "mnist-tfx:0.1.0"
@@ -63,16 +63,16 @@ class KubeflowSettings:
                 f"kubeflow.image_pull_policy is '{self.image_pull_policy}'", f"Use one of {', '.join(PULL_POLICIES)}."
             )
         if not _NAME.fullmatch(self.volume_claim):
-            raise UsageError(f"kubeflow.volume_claim is '{self.volume_claim}', which is no name of a Kubernetes object")
+            raise UsageError(f"kubeflow.volume_claim is '{self.volume_claim}', which is not a valid Kubernetes name")
         if not self.volume_path.startswith("/") or self.volume_path.rstrip("/") != self.volume_path:
-            raise UsageError(f"kubeflow.volume_path is '{self.volume_path}', it must be an absolute path below /")
+            raise UsageError(f"kubeflow.volume_path is '{self.volume_path}'; it must be an absolute path below /")
         for text in self.resources:
             if not _RESOURCES.fullmatch(text):
-                raise UsageError(f"kubeflow.resources holds '{text}'", 'Expected NODE=CPU,MEMORY: "Trainer=4,8Gi"')
+                raise UsageError(f"kubeflow.resources contains '{text}'", 'Expected NODE=CPU,MEMORY: "Trainer=4,8Gi"')
         for text in self.secrets:
             if not _SECRET.fullmatch(text):
                 raise UsageError(
-                    f"kubeflow.secrets holds '{text}'", 'Expected SECRET/KEY=VARIABLE: "proxy/url=HTTPS_PROXY"'
+                    f"kubeflow.secrets contains '{text}'", 'Expected SECRET/KEY=VARIABLE: "proxy/url=HTTPS_PROXY"'
                 )
 
     def resources_of(self, node_id: str) -> Resources | None:

@@ -1,1 +1,1 @@
-"""The same DAG on Kubeflow Pipelines: compile it, run its tasks in pods, submit it."""
+"""The same DAG on Kubeflow Pipelines (KFP): compile it, submit it, watch the run, run its tasks in pods."""

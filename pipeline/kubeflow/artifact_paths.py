@@ -1,7 +1,7 @@
-"""Object-store addresses of artifacts and where KFP's launcher keeps its local copies of them.
+"""Map object-store URIs of artifacts to the local copies that KFP's launcher makes, and back.
 
-The launcher downloads a task's inputs before it starts and uploads its outputs when it has ended; neither TensorFlow
-nor Beam needs to reach the store. `minio://bucket/key` is at `/minio/bucket/key`, `gs://` at `/gcs`, `s3://` at `/s3`.
+The launcher downloads a task's inputs before the task starts and uploads its outputs after it ends, so TensorFlow and
+Beam need no access to the store. `minio://bucket/key` is at `/minio/bucket/key`, `gs://` at `/gcs`, `s3://` at `/s3`.
 """
 
 from __future__ import annotations
@@ -12,32 +12,32 @@ from pathlib import Path
 from typing import Any, Final
 
 MOUNTS: Final = {"gs://": "gcs", "minio://": "minio", "s3://": "s3"}
-RUN_ID_VARIABLE: Final = "KFP_RUN_ID"  # the pod's environment names the run, by the platform spec
+RUN_ID_VARIABLE: Final = "KFP_RUN_ID"  # set in the pod's environment by the platform spec
 ROOT_VARIABLE: Final = "MNIST_TFX_LAUNCHER_ROOT"  # for tests, which cannot write to /; unset in a pod
 
 
-def local_path(address: str) -> str:
-    """Where the launcher keeps an artifact; a path that is local already, or unknown to it, stays as it is."""
+def local_path(uri: str) -> str:
+    """The path of the launcher's copy of an artifact; a URI with no or an unknown scheme is returned unchanged."""
     for scheme, mount in MOUNTS.items():
-        if address.startswith(scheme):
-            return str(Path(os.environ.get(ROOT_VARIABLE, "/"), mount, address.removeprefix(scheme)))
-    return address
+        if uri.startswith(scheme):
+            return str(Path(os.environ.get(ROOT_VARIABLE, "/"), mount, uri.removeprefix(scheme)))
+    return uri
 
 
-def with_addresses(value: Any, addresses: Mapping[str, str]) -> Any:
-    """`value` with every local path replaced by its address, in strings at any depth; nulls are dropped.
+def with_uris(value: Any, uris: Mapping[str, str]) -> Any:
+    """`value` with each local path in its strings, at any depth, replaced by the URI; nulls are dropped.
 
-    KFP's launcher refuses metadata that is null, and a path of a pod means nothing to the next one.
+    KFP's launcher rejects metadata that is null, and other pods cannot use a path of this pod.
 
     Args:
-        addresses: remote address by local path.
+        uris: URI by local path.
     """
     if isinstance(value, str):
-        for path in sorted(addresses, key=len, reverse=True):  # a path may be the beginning of another
-            value = value.replace(path, addresses[path])
+        for path in sorted(uris, key=len, reverse=True):  # one path may be a prefix of another
+            value = value.replace(path, uris[path])
         return value
     if isinstance(value, Mapping):
-        return {key: with_addresses(item, addresses) for key, item in value.items() if item is not None}
+        return {key: with_uris(item, uris) for key, item in value.items() if item is not None}
     if isinstance(value, list):
-        return [with_addresses(item, addresses) for item in value if item is not None]
+        return [with_uris(item, uris) for item in value if item is not None]
     return value

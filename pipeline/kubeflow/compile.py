@@ -1,6 +1,6 @@
 """Compile the DAG for Kubeflow Pipelines: a bare PipelineSpec of schema 2.1.0 and a platform spec, in one YAML file.
 
-TFX's KubeflowV2DagRunner builds the spec. It aims at Vertex AI; what open-source KFP needs on top is put in here.
+TFX's KubeflowV2DagRunner builds the spec for Vertex AI; this module changes it to what open-source KFP needs.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ COMMAND: Final = ["python", "-m", "pipeline.kubeflow.entrypoint"]
 EXTRA: Final = "Install it: pip install 'mnist-tfx[kubeflow]'  (in a clone: make setup)"
 HEADER: Final = "# Compiled by `python -m pipeline compile`. Do not edit: change the settings and compile again.\n"
 _TYPES: Final = {int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", str: "STRING", bool: "BOOLEAN"}
-_TEMPLATE: Final = "{{"  # KFP and Argo would fill it in
+_TEMPLATE: Final = "{{"  # starts a placeholder of KFP and Argo
 
 
 def write(settings: Settings, output: Path, home: Home) -> dict[str, Any]:
-    """Compile to `output`, whole or not at all; what libraries say goes to the home's logs.
+    """Compile to `output`, atomically; messages of libraries go to the home's logs.
 
     Returns:
         output, image, nodes in alphabetical order, parameters with their defaults.
 
     Raises:
-        UsageError, InputError: as `compiled`; or a file that cannot be written.
+        UsageError, InputError: as `compiled`, or `output` or the home is not writable.
     """
     check(settings)
     require_kfp()
@@ -60,7 +60,7 @@ def compiled(settings: Settings) -> str:
     """The package as YAML; equal settings give equal bytes, on any machine.
 
     Raises:
-        UsageError: a setting that cannot travel to a cluster.
+        UsageError: a setting that a cluster cannot use.
         InputError: the extra `kubeflow` is not installed.
     """
     check(settings)
@@ -76,15 +76,15 @@ def compiled(settings: Settings) -> str:
         runtime_parameters.dag(settings, runtime_parameters.expected_files(settings, "another content"))
     )
     readers = {node for node in properties if other_data[node] != properties[node]}
-    outside = {*_affected_by(settings, "kubeflow.volume_path", properties), *readers}
+    with_volume = {*_affected_by(settings, "kubeflow.volume_path", properties), *readers}
 
     _name_as_kfp_does(spec)
     _add_parameters(spec, settings, affected)
     for node, task in spec["root"]["dag"]["tasks"].items():
-        # Who sees the volume depends on more than its inputs, or changes it: KFP's cache cannot know.
-        task["cachingOptions"] = {} if node in outside else {"enableCache": True}
+        # A task that mounts the volume reads or writes more than its artifacts; KFP's cache key does not cover that.
+        task["cachingOptions"] = {} if node in with_volume else {"enableCache": True}
         container = spec["deploymentSpec"]["executors"][_executor(node)]["container"]
-        container.pop("lifecycle", None)  # KFP ignores it; the entrypoint runs ExampleGen's driver
+        container.pop("lifecycle", None)  # KFP ignores it; the entrypoint runs the driver
         container["args"] = _arguments(node, container["args"], spec)
         if node in readers or any(node in nodes for nodes in affected.values()):
             container["args"].insert(0, f"--settings={runtime_parameters.to_json(settings)}")
@@ -95,24 +95,24 @@ def compiled(settings: Settings) -> str:
             container["resources"] |= {"resourceCpuRequest": resources.cpu, "resourceMemoryRequest": resources.memory}
 
     labels = [_executor(node) for node in properties]
-    platform = platform_spec(settings.kubeflow, labels, {_executor(node) for node in outside})
+    platform = platform_spec(settings.kubeflow, labels, {_executor(node) for node in with_volume})
     documents: str = yaml.safe_dump_all([spec, platform], sort_keys=True, width=120)
     return HEADER + documents
 
 
 def check(settings: Settings) -> None:
-    """Refuse what a cluster could not carry. Raises UsageError."""
+    """Raises UsageError for a setting that a cluster cannot use."""
     source = settings.data.source
     if source != REAL_MNIST and not source.startswith("/"):
         raise UsageError(
-            f"data.source is '{source}', which says nothing to a task in a cluster",
-            f"Name the folder as the task sees it, below {settings.kubeflow.volume_path} or in the image.",
+            f"data.source is '{source}', which is not an absolute path, so tasks in a cluster cannot find it",
+            f"Name the folder by its path in the task, below {settings.kubeflow.volume_path} or in the image.",
         )
     for section, values in asdict(settings).items():
         for key, value in values.items():
             if _TEMPLATE in json.dumps(value):
                 raise UsageError(
-                    f"{section}.{key} holds '{_TEMPLATE}', which Kubeflow Pipelines would take for a placeholder",
+                    f"{section}.{key} contains '{_TEMPLATE}', which starts a placeholder in Kubeflow Pipelines",
                     "Use a value without it.",
                 )
 
@@ -137,14 +137,14 @@ def _tfx_spec(pipeline: Any, image: str) -> dict[str, Any]:
 
 
 def _affected_by(settings: Settings, setting: str, properties: Mapping[str, Any]) -> list[str]:
-    """The nodes that depend on a setting: those whose properties change when it does."""
+    """The nodes that depend on a setting: those whose properties change with it."""
     other = runtime_parameters.changed(settings, {setting: _another(runtime_parameters.value_of(settings, setting))})
     now = runtime_parameters.properties(runtime_parameters.dag(other))
     return [node for node in properties if now[node] != properties[node]]
 
 
 def _another(value: Any) -> Any:
-    """A value like this one that every check allows."""
+    """A different valid value of the same type."""
     if isinstance(value, str):
         return f"{value.removeprefix(REAL_MNIST)}/another"
     return value + 1 if isinstance(value, int) else (value / 2 or 0.5)
@@ -155,7 +155,7 @@ def _executor(node: str) -> str:
 
 
 def _name_as_kfp_does(spec: dict[str, Any]) -> None:
-    """Components and executors under the prefixes that KFP's own compiler uses, and its local runner expects."""
+    """Add the prefixes of KFP's own compiler to component and executor names; KFP's local runner requires them."""
     spec["components"] = {
         f"comp-{node}": component | {"executorLabel": _executor(node)} for node, component in spec["components"].items()
     }
@@ -166,7 +166,7 @@ def _name_as_kfp_does(spec: dict[str, Any]) -> None:
 
 
 def _add_parameters(spec: dict[str, Any], settings: Settings, affected: Mapping[str, list[str]]) -> None:
-    """Runtime parameters: declared with their defaults, and handed to the nodes that depend on them."""
+    """Declare the runtime parameters with their defaults, and pass them to the nodes that depend on them."""
     inputs = spec["root"].setdefault("inputDefinitions", {}).setdefault("parameters", {})
     for setting, nodes in affected.items():
         name, default = runtime_parameters.parameter_name(setting), runtime_parameters.value_of(settings, setting)
@@ -180,12 +180,12 @@ def _add_parameters(spec: dict[str, Any], settings: Settings, affected: Mapping[
 
 
 def _arguments(node: str, tfx: list[str], spec: Mapping[str, Any]) -> list[str]:
-    """The entrypoint's arguments in the place of TFX's; what follows TFX's own are Beam's."""
-    given = dict(zip(tfx[:6:2], tfx[1:6:2], strict=True))
+    """The entrypoint's arguments, which replace TFX's first six; the rest are Beam's."""
+    flags = dict(zip(tfx[:6:2], tfx[1:6:2], strict=True))
     component = {k: v for k, v in spec["components"][f"comp-{node}"].items() if k.endswith("Definitions")}
     return [
         f"--node={node}",
-        f"--executor={given['--executor_class_path']}",
+        f"--executor={flags['--executor_class_path']}",
         f"--component={json.dumps(component, sort_keys=True)}",
         "--executor-input={{$}}",
         *tfx[6:],
@@ -195,5 +195,5 @@ def _arguments(node: str, tfx: list[str], spec: Mapping[str, Any]) -> list[str]:
 def _check_nodes(settings: Settings, nodes: set[str]) -> None:
     if unknown := settings.kubeflow.nodes_with_resources() - nodes:
         raise UsageError(
-            f"kubeflow.resources names '{min(unknown)}', which is no node", f"Nodes: {', '.join(sorted(nodes))}"
+            f"kubeflow.resources names '{min(unknown)}', which is not a node", f"Nodes: {', '.join(sorted(nodes))}"
         )

@@ -1,13 +1,13 @@
-"""What a task's container runs: one TFX executor, between KFP's launcher and TFX.
+"""The command of a task's container: run one TFX executor below KFP's launcher.
 
     python -m pipeline.kubeflow.entrypoint --node=Trainer --executor=... --component=... --executor-input={{$}} ...
 
-The launcher of open-source KFP differs from what TFX expects of Vertex AI. It hands inputs without their types, adds
-outputs that no component declared (`executor-logs`), names artifacts by addresses that neither TensorFlow nor Beam can
-open, and runs no ExampleGen driver. None of that is a contract, so only the compiled component counts here: types come
-from it, undeclared artifacts are dropped, and what is local already stays as it is.
+The launcher of open-source KFP differs from Vertex AI, for which TFX was written: it passes inputs without their types,
+adds outputs that no component declares (`executor-logs`), identifies artifacts by URIs that TensorFlow and Beam cannot
+open, and does not run ExampleGen's driver. KFP documents none of this, so this module relies on the compiled component
+alone: it takes types from there, drops undeclared artifacts, and leaves local paths unchanged.
 
-The last line on stdout is RESULT and a JSON object, for `submit`; the exit code is that of a local run.
+The last line on stdout is RESULT_PREFIX and a JSON object, for `submit --wait`; exit codes are those of a local run.
 """
 
 from __future__ import annotations
@@ -33,13 +33,12 @@ from tfx.orchestration.portable import outputs_utils
 from tfx.types import standard_component_specs as keys
 from tfx.utils import import_utils
 
-from components.common import contract
 from components.common.errors import UserError
 from pipeline import lineage
 from pipeline.failure import explain
 from pipeline.kubeflow import runtime_parameters
-from pipeline.kubeflow.artifact_paths import RUN_ID_VARIABLE, local_path, with_addresses
-from pipeline.kubeflow.watch import RESULT
+from pipeline.kubeflow.artifact_paths import RUN_ID_VARIABLE, local_path, with_uris
+from pipeline.kubeflow.watch import RESULT_PREFIX
 from pipeline.run import EXIT_CODES, prepare_data
 from pipeline.settings import Settings
 
@@ -48,67 +47,59 @@ Artifacts = dict[str, list[Any]]  # of TFX
 
 
 class NotPushedError(UserError):
-    """A Kubeflow run knows only success and failure; one that pushed nothing is not a success."""
+    """Nothing was pushed. A Kubeflow run has only success and failure, and this is not a success."""
 
     exit_code = EXIT_CODES["not_blessed"]
 
 
 @dataclass
 class Task:
-    """One task as KFP describes it, made fit for TFX.
+    """One task, converted from KFP's description to TFX's.
 
     Attributes:
         component: the compiled interface: types of all artifacts and parameters.
-        given: KFP's ExecutorInput; artifacts are local and typed, parameters are TFX's properties only.
+        executor_input: KFP's ExecutorInput, but artifacts have types and local paths, and parameters are TFX's
+            execution properties only.
         parameters: values of the runtime parameters, by setting ("train.steps").
-        addresses: remote address of each artifact, by local path.
+        uris: URI in the object store of each artifact, by local path.
     """
 
     component: pb.ComponentSpec
-    given: pb.ExecutorInput
+    executor_input: pb.ExecutorInput
     parameters: dict[str, Any]
-    addresses: dict[str, str]
+    uris: dict[str, str]
 
 
 def read_task(component: str, executor_input: str) -> Task:
-    """Parse the two JSON texts of the command line; unknown fields are of newer versions of KFP, and passed over."""
+    """Parse the JSON arguments of the command line. Unknown fields come from newer versions of KFP and are ignored."""
     spec = json_format.Parse(component, pb.ComponentSpec(), ignore_unknown_fields=True)
-    given = json_format.Parse(executor_input, pb.ExecutorInput(), ignore_unknown_fields=True)
-    addresses: dict[str, str] = {}
+    parsed = json_format.Parse(executor_input, pb.ExecutorInput(), ignore_unknown_fields=True)
+    uris: dict[str, str] = {}
     for lists, declared in (
-        (given.inputs.artifacts, spec.input_definitions.artifacts),
-        (given.outputs.artifacts, spec.output_definitions.artifacts),
+        (parsed.inputs.artifacts, spec.input_definitions.artifacts),
+        (parsed.outputs.artifacts, spec.output_definitions.artifacts),
     ):
         for key in [key for key in lists if key not in declared]:
             del lists[key]
         for key, found in lists.items():
             for artifact in found.artifacts:
                 artifact.type.CopyFrom(declared[key].artifact_type)
-                artifact.name = artifact.uri  # TFX makes ids of names, and KFP's are not unique
+                artifact.name = artifact.uri  # TFX derives ids from names, and KFP's names are not unique
                 path = local_path(artifact.uri)
                 if path != artifact.uri:
-                    addresses[path] = artifact.uri
+                    uris[path] = artifact.uri
                 artifact.uri = path
-    _drop_absent(given.inputs.artifacts)
 
     names = {runtime_parameters.parameter_name(setting): setting for setting in runtime_parameters.RUNTIME_SETTINGS}
-    values = given.inputs.parameter_values
+    values = parsed.inputs.parameter_values
     parameters = {names[k]: getattr(values[k], values[k].WhichOneof("kind")) for k in list(values) if k in names}
     for key in [key for key in values if key in names]:
         del values[key]
-    return Task(spec, given, parameters, addresses)
+    return Task(spec, parsed, parameters, uris)
 
 
-def _drop_absent(inputs: Any) -> None:
-    """Leave out optional inputs whose producer had nothing to say: on KFP a task always has all of its outputs."""
-    for key in list(inputs):
-        if any(Path(artifact.uri, contract.ABSENT_FILE).exists() for artifact in inputs[key].artifacts):
-            log.info("input %s is absent", key)
-            del inputs[key]
-
-
-def renew_properties(task: Task, node_id: str, settings: Settings, reads_data: bool) -> None:
-    """Make the node's properties anew from the settings, with the values of this run's parameters. Raises UserError."""
+def update_properties(task: Task, node_id: str, settings: Settings, reads_data: bool) -> None:
+    """Recompute the node's properties from the settings and this run's parameters. Raises UserError."""
     settings = runtime_parameters.changed(settings, task.parameters)
     files = (
         prepare_data(settings, runtime_parameters.home_of(settings), lambda line: log.info("%s", line))
@@ -116,20 +107,20 @@ def renew_properties(task: Task, node_id: str, settings: Settings, reads_data: b
         else None
     )
     for name, value in runtime_parameters.properties(runtime_parameters.dag(settings, files))[node_id].items():
-        json_format.ParseDict(value, task.given.inputs.parameter_values[name])
+        json_format.ParseDict(value, task.executor_input.inputs.parameter_values[name])
 
 
 def execute(task: Task, executor_class: type[BaseExecutor], beam_args: Sequence[str]) -> tuple[Artifacts, Artifacts]:
-    """Run the executor; returns its artifacts, inputs and outputs. What KFP is to know is then in the output file."""
+    """Run the executor and write its outputs to KFP's output file; returns input and output artifacts."""
     names: dict[int, str] = {}
-    output_file = Path(task.given.outputs.output_file)
+    output_file = Path(task.executor_input.outputs.output_file)
     output_file.parent.mkdir(parents=True, exist_ok=True)
     if issubclass(executor_class, BaseExampleGenExecutor):
         _run_driver(task, output_file)
-    inputs = tfx_utils.parse_raw_artifact_dict(task.given.inputs.artifacts, names)
-    outputs: Artifacts = tfx_utils.parse_raw_artifact_dict(task.given.outputs.artifacts, names)
+    inputs = tfx_utils.parse_raw_artifact_dict(task.executor_input.inputs.artifacts, names)
+    outputs: Artifacts = tfx_utils.parse_raw_artifact_dict(task.executor_input.outputs.artifacts, names)
     properties = tfx_utils.parse_execution_properties(
-        task.given.inputs.parameter_values, {}, task.component.input_definitions
+        task.executor_input.inputs.parameter_values, {}, task.component.input_definitions
     )
     for artifact in _each(outputs):
         Path(artifact.uri).mkdir(parents=True, exist_ok=True)
@@ -153,13 +144,13 @@ def execute(task: Task, executor_class: type[BaseExecutor], beam_args: Sequence[
 
 
 def _run_driver(task: Task, output_file: Path) -> None:
-    """TFX's ExampleGen driver (span, version, fingerprint); Vertex AI runs it before the task, KFP does not."""
-    example_gen_driver._run_driver(task.given, task.component.input_definitions)
+    """Run TFX's ExampleGen driver (span, version, fingerprint). Vertex AI runs it before the task, KFP does not."""
+    example_gen_driver._run_driver(task.executor_input, task.component.input_definitions)
     driven = json_format.Parse(output_file.read_text(), pb.ExecutorOutput(), ignore_unknown_fields=True)
     for name, value in driven.parameter_values.items():
-        task.given.inputs.parameter_values[name].CopyFrom(value)
+        task.executor_input.inputs.parameter_values[name].CopyFrom(value)
     for key, found in driven.artifacts.items():
-        task.given.outputs.artifacts[key].artifacts[0].metadata.update(
+        task.executor_input.outputs.artifacts[key].artifacts[0].metadata.update(
             json_format.MessageToDict(found.artifacts[0].metadata)
         )
     output_file.unlink()
@@ -169,12 +160,12 @@ def _executor_output(task: Task, outputs: Artifacts, names: Mapping[int, str]) -
     translated = pb.ExecutorOutput()
     for key, artifacts in tfx_utils.translate_executor_output(outputs, names).items():
         translated.artifacts[key].CopyFrom(artifacts)
-    content: dict[str, Any] = with_addresses(json_format.MessageToDict(translated), task.addresses)
+    content: dict[str, Any] = with_uris(json_format.MessageToDict(translated), task.uris)
     return content
 
 
 def result(inputs: Artifacts, outputs: Artifacts) -> dict[str, Any]:
-    """What this task's artifacts say of the run (see lineage.Outcome)."""
+    """The outcome of the run, as far as this task's artifacts contain it (fields of lineage.Outcome)."""
     found = {artifact.type_name: artifact.mlmd_artifact for artifact in (*_each(inputs), *_each(outputs))}
     return asdict(lineage.outcome_of(found))
 
@@ -183,7 +174,7 @@ def check_pushed(outputs: Artifacts) -> None:
     """Raises NotPushedError if this is a Pusher that pushed nothing."""
     for pushed in outputs.get(keys.PUSHED_MODEL_KEY, []):
         if not pushed.get_int_custom_property("pushed"):
-            raise NotPushedError("not blessed, nothing pushed", "The logs of the nodes before it say why.")
+            raise NotPushedError("not blessed, nothing pushed", "The logs of the earlier nodes give the reason.")
 
 
 def _each(artifacts: Artifacts) -> Iterable[Any]:
@@ -191,11 +182,11 @@ def _each(artifacts: Artifacts) -> Iterable[Any]:
 
 
 def run(arguments: argparse.Namespace, beam_args: Sequence[str]) -> dict[str, Any]:
-    """Run the task; returns its result. Raises whatever goes wrong."""
+    """Run the task; returns its result."""
     executor_class = import_utils.import_class_by_path(arguments.executor)
     task = read_task(arguments.component, arguments.executor_input)
     if arguments.settings:
-        renew_properties(task, arguments.node, runtime_parameters.from_json(arguments.settings), arguments.reads_data)
+        update_properties(task, arguments.node, runtime_parameters.from_json(arguments.settings), arguments.reads_data)
     inputs, outputs = execute(task, executor_class, beam_args)
     check_pushed(outputs)
     return result(inputs, outputs)
@@ -203,23 +194,23 @@ def run(arguments: argparse.Namespace, beam_args: Sequence[str]) -> dict[str, An
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="pipeline.kubeflow.entrypoint", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--node", required=True, help="id of the node, in messages")
+    parser.add_argument("--node", required=True, help="node id")
     parser.add_argument("--executor", required=True, help="import path of the TFX executor's class")
     parser.add_argument("--component", required=True, help="input and output definitions of the component, JSON")
-    parser.add_argument("--settings", default="", help="settings that the properties are made from, JSON")
-    parser.add_argument("--reads-data", action="store_true", help="the properties depend on the data as well")
+    parser.add_argument("--settings", default="", help="settings from which the properties are computed, JSON")
+    parser.add_argument("--reads-data", action="store_true", help="the properties depend on the data too")
     parser.add_argument("--executor-input", required=True, help="KFP's ExecutorInput, JSON")
     arguments, beam_args = parser.parse_known_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
-    told: dict[str, Any] = {"node": arguments.node, "exit_code": 0, "error": None}
+    report: dict[str, Any] = {"node": arguments.node, "exit_code": 0, "error": None}
     try:
-        told |= run(arguments, beam_args)
+        report |= run(arguments, beam_args)
     except Exception as e:
         log.exception("node %s failed", arguments.node)
-        told["error"], told["exit_code"] = explain(arguments.node, e, None)
-        print(f"error: {told['error']}", file=sys.stderr, flush=True)
-    print(RESULT, json.dumps(told), flush=True)
-    return int(told["exit_code"])
+        report["error"], report["exit_code"] = explain(arguments.node, e, None)
+        print(f"error: {report['error']}", file=sys.stderr, flush=True)
+    print(RESULT_PREFIX, json.dumps(report), flush=True)
+    return int(report["exit_code"])
 
 
 if __name__ == "__main__":

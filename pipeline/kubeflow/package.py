@@ -1,4 +1,4 @@
-"""A compiled package as `submit` sees it: its nodes in order, and the parameters that a run may set."""
+"""Read a compiled package: its nodes in order, and the parameters that a run can set."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _KINDS: Final[dict[str, tuple[type, ...]]] = {
 
 @dataclass(frozen=True)
 class Package:
-    """What `compile` wrote.
+    """A package that `compile` wrote.
 
     Attributes:
-        nodes: ids of the nodes, each after those it depends on.
+        nodes: node ids in topological order.
         parameters: KFP's definitions of the runtime parameters, by name.
     """
 
@@ -37,7 +37,7 @@ class Package:
     parameters: dict[str, dict[str, Any]]
 
     def arguments(self, overrides: Sequence[str]) -> dict[str, Any]:
-        """Values of runtime parameters from "train.steps=500" or "train_steps=500". Raises UsageError."""
+        """Values of runtime parameters, by name, from "train.steps=500" or "train_steps=500". Raises UsageError."""
         return dict(self._argument(text) for text in overrides)
 
     def _argument(self, text: str) -> tuple[str, Any]:
@@ -48,8 +48,8 @@ class Package:
         if name not in self.parameters:
             near = difflib.get_close_matches(name, self.parameters, n=1, cutoff=0.0)
             raise UsageError(
-                f"{key.strip()} cannot be set for a run of {self.path} (the nearest is {', '.join(near) or 'none'})",
-                f"It can set {', '.join(self.parameters)}; for all else compile again: "
+                f"{key.strip()} is not a parameter of {self.path} (the nearest is {', '.join(near) or 'none'})",
+                f"Its parameters are {', '.join(self.parameters)}. To change another setting, compile again: "
                 f"python -m pipeline compile --set {text}",
             )
         kinds = _KINDS[self.parameters[name]["parameterType"]]
@@ -66,7 +66,7 @@ class Package:
 
 
 def read(path: Path) -> Package:
-    """Raises InputError if the file is not a package of `compile`."""
+    """Read a package. Raises InputError if `compile` did not write the file."""
     try:
         spec = next(iter(yaml.safe_load_all(path.read_text())))
         tasks = spec["root"]["dag"]["tasks"]
@@ -76,4 +76,4 @@ def read(path: Path) -> Package:
     except OSError as e:
         raise InputError(f"{path}: cannot be read ({e.strerror})", "Compile it: python -m pipeline compile") from e
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, StopIteration) as e:
-        raise InputError(f"{path}: not a compiled pipeline", "Compile it anew: python -m pipeline compile") from e
+        raise InputError(f"{path}: not a compiled pipeline", "Compile it again: python -m pipeline compile") from e

@@ -1,8 +1,8 @@
-"""The DAG as a cluster sees it, and the settings that a run in the cluster may change.
+"""The DAG with the paths of the cluster, and the settings that a run in the cluster can change.
 
-A compiled pipeline has runtime parameters (`train_steps`), while TFX's nodes have properties that were made from
-settings (`custom_config`, `eval_config`, ...). So a task gets the compiled settings and the values of its parameters,
-and makes its properties anew with the same `create_pipeline`: one way from a setting to a property, wherever it runs.
+A compiled pipeline has runtime parameters (`train_steps`), but TFX's nodes have properties computed from settings
+(`custom_config`, `eval_config`, ...). So each task receives the compiled settings and the values of its parameters, and
+recomputes its properties with the same `create_pipeline`: settings become properties in one way everywhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.settings import SECTIONS, Settings
 _GATE_NUMBERS: Final = tuple(
     f"gate.{name}" for name, kind in typing.get_type_hints(GateSettings).items() if kind in (int, float)
 )
-# Settings that can be chosen for each run of a compiled pipeline.
+# Settings that each run of a compiled pipeline can override.
 RUNTIME_SETTINGS: Final = ("data.source", "train.steps", "train.learning_rate", "train.seed", *_GATE_NUMBERS)
 _FILE_NAMES: Final = (
     "train-images-idx3-ubyte",
@@ -34,10 +34,10 @@ _FILE_NAMES: Final = (
 
 
 class ExpectedFiles(IdxFiles):
-    """Files that only a task can read: the compiling machine knows no more than where they will be.
+    """Files that only a task can read; on the compiling machine only their paths are known.
 
     Attributes:
-        content: stands for their hash.
+        content: a placeholder for their hashes.
     """
 
     content = ""
@@ -65,10 +65,10 @@ def value_of(settings: Settings, setting: str) -> Any:
 
 
 def changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
-    """`settings` with other values, by "section.key"; checked as ever. KFP has only doubles: 500.0 passes for an int.
+    """`settings` with new values, by "section.key". KFP has only doubles, so 500.0 is valid for an int.
 
     Raises:
-        UsageError: a value that the setting does not allow.
+        UsageError: the setting does not allow the value.
     """
     for setting, value in values.items():
         section, key = setting.split(".")
@@ -80,20 +80,23 @@ def changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
 
 
 def to_json(settings: Settings) -> str:
-    """Everything that a task's properties can depend on; how tasks are run is not among it."""
+    """All settings on which the properties of a node can depend, as JSON."""
     sections = asdict(settings) | {"kubeflow": {"volume_path": settings.kubeflow.volume_path}}
     return json.dumps(sections, sort_keys=True)
 
 
 def from_json(text: str) -> Settings:
-    def kept(value: Any) -> Any:
+    """The settings that `to_json` wrote; the others have their defaults."""
+
+    def from_list(value: Any) -> Any:
         return tuple(value) if isinstance(value, list) else value
 
+    def section(name: str, kind: Any) -> Any:
+        values = sections.get(name, {})
+        return kind(**{f.name: from_list(values[f.name]) for f in fields(kind) if f.name in values})
+
     sections = json.loads(text)
-    return Settings(**{
-        name: kind(**{f.name: kept(sections[name][f.name]) for f in fields(kind) if f.name in sections.get(name, {})})
-        for name, kind in SECTIONS.items()
-    })  # fmt: skip
+    return Settings(**{name: section(name, kind) for name, kind in SECTIONS.items()})
 
 
 def home_of(settings: Settings) -> Home:
@@ -102,18 +105,18 @@ def home_of(settings: Settings) -> Home:
 
 
 def dag(settings: Settings, files: IdxFiles | None = None) -> Any:
-    """The tfx Pipeline as tasks in the cluster see it.
+    """The tfx Pipeline with the paths of the cluster.
 
     Args:
-        files: the checked data, for tasks that need it.
+        files: the checked data; None where it is not available.
     """
     from pipeline.dag import create_pipeline
 
-    return create_pipeline(settings, files or expected_files(settings), home_of(settings), local=False)
+    return create_pipeline(settings, files or expected_files(settings), home_of(settings))
 
 
 def properties(pipeline: Any) -> dict[str, dict[str, Any]]:
-    """Properties of each node of a tfx Pipeline as KFP carries them: numbers and texts, by node id and name."""
+    """Execution properties of each node of a tfx Pipeline as KFP's constants, by node id and name."""
     from google.protobuf import json_format
     from tfx.orchestration.kubeflow.v2 import compiler_utils
 
