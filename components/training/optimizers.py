@@ -82,8 +82,14 @@ class Momentum:
         for variable, velocity, parts in zip(
             self.variables, self.slots.values(), zip(*gradients, strict=True), strict=True
         ):
-            gradient = tf.add_n(parts)
-            variable.assign_sub(learning_rate * velocity.assign(self.momentum * velocity + gradient))
+            # One operation: TensorFlow would merge separate sums into one, in an order that differs by process.
+            tf.raw_ops.ResourceApplyMomentum(
+                var=variable.handle,
+                accum=velocity.handle,
+                lr=learning_rate,
+                grad=tf.add_n(parts),
+                momentum=self.momentum,
+            )
 
 
 class AdamW:
