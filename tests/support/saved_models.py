@@ -1,4 +1,4 @@
-"""SavedModels of every kind that a server meets, written by TensorFlow itself.
+"""SavedModels of every kind that a server must support, written by TensorFlow itself.
 
 half      TF1 graph with variables: y = x / 2 + 2, and Classify and Regress signatures that parse tf.Examples
 pair      TF2 function, two inputs and two outputs: sum = a + b, product = a * b
@@ -6,9 +6,9 @@ text      strings in, strings out, and an output whose name ends in _bytes
 scalar    rank 0 in, rank 0 out, and a signature whose outputs have different batch sizes
 types     one signature per dtype, x -> y = x
 examples  TF2 functions on serialized tf.Examples whose method_name is predict
-defaults  y = x + bias, and the signature brings a default for bias
-slow      sleeps for as many milliseconds as it is told
-versioned answers its own version number
+defaults  y = x + bias; the signature has a default for bias
+slow      sleeps for the given milliseconds, twice, and returns them
+versioned returns its own version number
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Signatures = Mapping[str, meta_graph_pb2.SignatureDef]
 
 
 def write_all(root: Path) -> None:
-    """Write every model as root/NAME/VERSION. `versioned` has none: see `write_version`."""
+    """Write every model but `versioned` as root/NAME/VERSION."""
     _write_v1(root / "half" / "00000123", _half)
     _write_v1(root / "types" / "1", _types)
     _write_v1(root / "scalar" / "1", _scalar)
@@ -54,13 +54,13 @@ def write_all(root: Path) -> None:
 
 
 def write_version(folder: Path, number: int) -> Path:
-    """A version of `versioned`: x of any shape -> its number, as a variable, in x's shape. It appears at once."""
+    """Write, atomically, a version of `versioned`: x of any shape -> its number, a variable, in x's shape."""
     temporary = folder.parent / f"writing-{folder.name}"
 
     def build() -> Signatures:
         x = v1.placeholder(tf.float32, name="x")
-        mine = v1.get_variable("number", initializer=tf.constant(number, tf.int64))
-        y = tf.fill(tf.shape(x), mine)
+        variable = v1.get_variable("number", initializer=tf.constant(number, tf.int64))
+        y = tf.fill(tf.shape(x), variable)
         return {"serving_default": _signature({"x": x}, {"version": y})}
 
     _write_v1(temporary, build)
@@ -77,7 +77,7 @@ def write_warmup(version: Path, *records: prediction_log_pb2.PredictionLog | byt
 
 
 def copy_version(source: Path, target: Path) -> Path:
-    """A copy that appears at once, as a good deployment does it."""
+    """Copy a version atomically, as a good deployment does."""
     temporary = target.parent / f"writing-{target.name}"
     shutil.copytree(source, temporary)
     return temporary.rename(target)
@@ -151,7 +151,7 @@ def _defaults() -> Signatures:
 
 
 def _slow() -> Signatures:
-    """TensorFlow has no sleeping operation but a data set does."""
+    """TensorFlow has no sleep operation, but a data set has: before its one element and at its end."""
     milliseconds = v1.placeholder(tf.int64, [], name="milliseconds")
     data_set = tf.data.Dataset.range(1).apply(sleep(1000 * milliseconds))
     slept = data_set.reduce(tf.constant(0, tf.int64), lambda _, value: value)
@@ -175,7 +175,7 @@ class _Text(tf.Module):
 
 
 class _Examples(tf.Module):
-    """TF2 writes tensorflow/serving/predict as method_name whatever the signature is for."""
+    """TF2 writes method_name tensorflow/serving/predict for every signature."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -197,8 +197,3 @@ class _Examples(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "inputs")])
     def both(self, inputs: Any) -> dict[str, Any]:
         return {"outputs": self._values(inputs), "extra": self._values(inputs)}
-
-
-def milliseconds(count: int) -> Any:
-    """Input of `slow`: a data set of one element sleeps before it, and once more at its end."""
-    return tf.make_tensor_proto(count, tf.int64)

@@ -1,13 +1,7 @@
-"""A running server of whichever backend SERVING_BACKEND names, and plain clients for it.
-
-The gRPC client is tensorflow-serving-api's stubs and the REST client http.client: nothing here is the product's own.
-"""
+"""A running server of the backend that SERVING_BACKEND names."""
 
 from __future__ import annotations
 
-import gzip
-import http.client
-import json
 import os
 import shutil
 import signal
@@ -15,47 +9,31 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import grpc
 import pytest
-import tensorflow as tf
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_status_pb2,
-    inference_pb2,
-    model_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-    regression_pb2,
-)
 
 from components.common.ports import free_port
 from tests.conftest import ROOT
+from tests.support.clients import HOST, Client
 
 BACKEND: Final = os.environ.get("SERVING_BACKEND", "embedded")
 IMAGE: Final = os.environ.get("SERVING_IMAGE", "tensorflow/serving:2.20.0")
-HOST: Final = "127.0.0.1"
 READY_S: Final = 60.0
-STATES: Final = get_model_status_pb2.ModelVersionStatus
-UNLIMITED: Final = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 
 embedded_only = pytest.mark.skipif(BACKEND != "embedded", reason="TensorFlow Serving itself does not do this")
 
 
 def missing_backend() -> str:
-    """Why the backend cannot be had here; empty if it can."""
+    """Return why the backend is not available here; empty if it is."""
     if BACKEND == "embedded":
         return ""
     if BACKEND == "binary":
         return "" if shutil.which("tensorflow_model_server") else "no tensorflow_model_server on PATH"
     if BACKEND == "container":
-        return "" if _engine() else "neither docker nor podman answers here"
+        return "" if _engine() else "neither docker nor podman works here"
     raise pytest.UsageError(f"SERVING_BACKEND={BACKEND}: expected embedded, binary or container")
 
 
@@ -68,10 +46,15 @@ def _engine() -> str | None:
     return None
 
 
-def command(*flags: str, folder: Path) -> list[str]:
-    """The command line that runs the backend; `folder` is what a container gets to see."""
+def command(*flags: str, folder: Path, fast: bool = True) -> list[str]:
+    """Return the command line of the backend.
+
+    Args:
+        folder: mounted into a container.
+        fast: let the embedded server poll and drain faster than its flags and constants say.
+    """
     if BACKEND == "embedded":
-        return [sys.executable, "-m", "serving.model_server", *flags]
+        return [sys.executable, "-m", "tests.support.fast_model_server" if fast else "serving.model_server", *flags]
     if BACKEND == "binary":
         return ["tensorflow_model_server", *flags]
     engine = _engine() or "docker"
@@ -79,8 +62,18 @@ def command(*flags: str, folder: Path) -> list[str]:
     return [engine, "run", "--rm", "--init", *mount, IMAGE, *flags]
 
 
+def failed_start(folder: Path, *flags: str) -> tuple[int, str]:
+    """Return exit code and output of a server that must not start."""
+    done = subprocess.run(
+        command(f"--port={free_port()}", *flags, folder=folder.parent),
+        **{"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "timeout": 60},
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
 def wait_for(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
-    """Poll until the condition holds; answers what it answered."""
+    """Poll until the condition returns something true; returns it."""
     end = time.monotonic() + timeout_s
     while True:
         if found := condition():
@@ -91,7 +84,7 @@ def wait_for(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
 
 
 def model_config(name: str, base_path: Path, *, policy: str = "", labels: Mapping[str, int] | None = None) -> str:
-    """One `config {...}` of a ModelConfigList in text format."""
+    """Return one `config {...}` of a ModelConfigList in text format."""
     lines = [f'name: "{name}"', f'base_path: "{base_path}"', 'model_platform: "tensorflow"']
     if policy:
         lines.append(f"model_version_policy {{ {policy} }}")
@@ -103,52 +96,18 @@ def config_list(*models: str) -> str:
     return "model_config_list { " + " ".join(models) + " }\n"
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer."""
+class Server(Client):
+    """A server process that serves the models in `folder`/models.config."""
 
-    code: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def error(self) -> str:
-        """Text of an error body, which holds nothing else."""
-        ((key, text),) = self.json.items()
-        assert key == "error"
-        return str(text)
-
-
-@dataclass
-class Server:
-    """A server process. Its models are what `folder`/models.config says."""
-
-    folder: Path
-    flags: tuple[str, ...] = ()
-    port: int = field(default_factory=free_port)
-    rest_port: int = field(default_factory=free_port)
-    process: subprocess.Popen[bytes] | None = None
-
-    def __post_init__(self) -> None:
-        self.log = self.folder / f"server-{self.port}.log"
-        self.channel = grpc.insecure_channel(f"{HOST}:{self.port}", options=UNLIMITED)
-        self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
-        self.model = model_service_pb2_grpc.ModelServiceStub(self.channel)
-
-    @property
-    def config_file(self) -> Path:
-        return self.folder / "models.config"
+    def __init__(self, folder: Path, flags: tuple[str, ...] = (), *, fast: bool = True) -> None:
+        super().__init__(free_port(), free_port())
+        self.folder, self.flags, self.fast = folder, flags, fast
+        self.log = folder / f"server-{self.port}.log"
+        self.config_file = folder / "models.config"
+        self.process: subprocess.Popen[bytes] | None = None
 
     def configure(self, *models: str) -> Server:
-        """Write the model config file, at once as an editor does it."""
+        """Replace the model config file atomically."""
         temporary = self.config_file.with_suffix(".new")
         temporary.write_text(config_list(*models))
         temporary.replace(self.config_file)
@@ -159,10 +118,9 @@ class Server:
         flags = [f"--port={self.port}", f"--rest_api_port={self.rest_port}"]
         if not any(flag.startswith("--model_base_path") for flag in self.flags):
             flags.append(f"--model_config_file={self.config_file}")
+        arguments = command(*flags, *self.flags, folder=self.folder.parent, fast=self.fast)
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command(*flags, *self.flags, folder=self.folder), cwd=ROOT, stdout=log, stderr=subprocess.STDOUT
-            )
+            self.process = subprocess.Popen(arguments, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
         return self
 
     def start(self) -> Server:
@@ -186,13 +144,13 @@ class Server:
         return self.log.read_text(errors="replace")
 
     def wait(self, timeout_s: float = READY_S) -> int:
-        """Exit code, once the process has ended."""
+        """Return the exit code after the process has ended."""
         assert self.process is not None
         return self.process.wait(timeout_s)
 
-    def terminate(self) -> None:
+    def send_signal(self, number: int = signal.SIGTERM) -> None:
         assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(number)
 
     def stop(self) -> None:
         self.channel.close()
@@ -205,118 +163,3 @@ class Server:
             self.process.kill()
             self.process.wait()
             raise
-
-    # ---- clients ----
-
-    def predict(
-        self,
-        name: str,
-        inputs: Mapping[str, Any] | None = None,
-        *,
-        output_filter: tuple[str, ...] = (),
-        timeout_s: float = 20.0,
-        **spec: Any,
-    ) -> predict_pb2.PredictResponse:
-        """Predict; inputs are TensorProtos or what tf.make_tensor_proto takes; `spec` as for `model_spec`."""
-        request = predict_pb2.PredictRequest(model_spec=model_spec(name, **spec), output_filter=output_filter)
-        for alias, value in (inputs or {}).items():
-            request.inputs[alias].CopyFrom(tensor(value))
-        return self.prediction.Predict(request, timeout=timeout_s)
-
-    def classify(self, name: str, *examples: Any, **spec: Any) -> classification_pb2.ClassificationResponse:
-        request = classification_pb2.ClassificationRequest(model_spec=model_spec(name, **spec))
-        request.input.example_list.examples.extend(examples)
-        return self.prediction.Classify(request, timeout=20)
-
-    def regress(self, name: str, *examples: Any, **spec: Any) -> regression_pb2.RegressionResponse:
-        request = regression_pb2.RegressionRequest(model_spec=model_spec(name, **spec))
-        request.input.example_list.examples.extend(examples)
-        return self.prediction.Regress(request, timeout=20)
-
-    def infer(self, *tasks: tuple[str, str, str], examples: Any = ()) -> inference_pb2.MultiInferenceResponse:
-        """MultiInference; a task is (model, signature, method)."""
-        request = inference_pb2.MultiInferenceRequest()
-        for name, signature, method in tasks:
-            spec = model_spec(name, signature=signature)
-            request.tasks.add(model_spec=spec, method_name=f"tensorflow/serving/{method}")
-        request.input.example_list.examples.extend(examples)
-        return self.prediction.MultiInference(request, timeout=20)
-
-    def status(self, name: str, **spec: Any) -> list[tuple[int, str]]:
-        """(version, state), in the answer's order."""
-        request = get_model_status_pb2.GetModelStatusRequest(model_spec=model_spec(name, **spec))
-        found = self.model.GetModelStatus(request, timeout=20).model_version_status
-        return [(entry.version, STATES.State.Name(entry.state)) for entry in found]
-
-    def answered_by(self, name: str, **spec: Any) -> int:
-        """The version that says it answered; `versioned` also says so itself."""
-        response = self.predict(name, {"x": tf.constant([1.0])}, **spec)
-        assert list(response.outputs["version"].int64_val) == [response.model_spec.version.value]
-        return int(response.model_spec.version.value)
-
-    def rest(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        headers: Mapping[str, str] | None = None,
-        timeout_s: float = 60,
-    ) -> Answer:
-        """One HTTP request; a body that is not bytes goes as JSON."""
-        connection = http.client.HTTPConnection(HOST, self.rest_port, timeout=timeout_s)
-        try:
-            content = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
-            connection.request(method, path, content, dict(headers or {}))
-            answer = connection.getresponse()
-            found = {name.lower(): value for name, value in answer.getheaders()}
-            return Answer(answer.status, found, answer.read())
-        finally:
-            connection.close()
-
-    def post(self, call: str, body: Any, **options: Any) -> Answer:
-        """POST /v1/models/`call`."""
-        return self.rest("POST", f"/v1/models/{call}", body, **options)
-
-    def get(self, path: str, **options: Any) -> Answer:
-        """GET /v1/models/`path`."""
-        return self.rest("GET", f"/v1/models/{path}", **options)
-
-    def connection(self, port: int | None = None) -> socket.socket:
-        """A bare connection, to the REST port unless told otherwise."""
-        return socket.create_connection((HOST, port or self.rest_port), timeout=30)
-
-
-def model_spec(name: str, *, version: int | None = None, label: str = "", signature: str = "") -> model_pb2.ModelSpec:
-    spec = model_pb2.ModelSpec(name=name, signature_name=signature)
-    if version is not None:
-        spec.version.value = version
-    if label:
-        spec.version_label = label
-    return spec
-
-
-def tensor(value: Any) -> Any:
-    return value if hasattr(value, "tensor_shape") else tf.make_tensor_proto(value)
-
-
-def example(**features: Any) -> tf.train.Example:
-    """A tf.Example of float features."""
-    found = tf.train.Example()
-    for name, values in features.items():
-        found.features.feature[name].float_list.value.extend(values if isinstance(values, list) else [values])
-    return found
-
-
-def packed(content: bytes) -> bytes:
-    return gzip.compress(content, compresslevel=1, mtime=0)
-
-
-@contextmanager
-def refused(code: grpc.StatusCode, text: str | None = None) -> Iterator[None]:
-    """The block must be answered with this code and exactly this text (None: any)."""
-    with pytest.raises(grpc.RpcError) as caught:
-        yield
-    assert caught.value.code() == code, caught.value.details()
-    if text is not None:
-        assert caught.value.details() == text

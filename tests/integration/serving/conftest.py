@@ -1,4 +1,4 @@
-"""Servers over SavedModels of every kind. One server answers all tests that change nothing."""
+"""Servers with SavedModels of every kind. All tests that change nothing share one server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Start = Callable[..., Server]
 
 @pytest.fixture(scope="session", autouse=True)
 def backend() -> str:
-    """Name of the backend under test; skips, saying why, where there is none."""
+    """Return the name of the backend under test; skips if it is not available."""
     if reason := servers.missing_backend():
         pytest.skip(f"SERVING_BACKEND={servers.BACKEND}: {reason}")
     return servers.BACKEND
@@ -24,7 +24,7 @@ def backend() -> str:
 
 @pytest.fixture(scope="session")
 def models(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """root/NAME/VERSION for each model of saved_models, and versions 1 to 5 of `versioned`. Read only."""
+    """Return root/NAME/VERSION with each model of saved_models, and versions 1 to 5 of `versioned`. Read only."""
     from tests.support import saved_models
 
     root = tmp_path_factory.mktemp("models")
@@ -37,7 +37,7 @@ def models(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(models: Path) -> Iterator[Server]:
-    """Serves all models, `versioned` with versions 1, 2 and 5 and two labels. Do not change it."""
+    """A server of all models, `versioned` with versions 1, 2 and 5 and two labels. Do not change it."""
     (models / "monitoring.config").write_text(MONITORING)
     flags = (
         f"--monitoring_config_file={models / 'monitoring.config'}",
@@ -67,11 +67,11 @@ def server(models: Path) -> Iterator[Server]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Makes servers of a test's own, in a folder of its own: start(*models, flags=..., wait=True)."""
+    """Start servers for one test, in its own folder: start(*models, flags=..., wait=True, fast=True)."""
     started: list[Server] = []
 
-    def make(*configs: str, flags: tuple[str, ...] = (), wait: bool = True) -> Server:
-        made = Server(tmp_path, flags)
+    def make(*configs: str, flags: tuple[str, ...] = (), wait: bool = True, fast: bool = True) -> Server:
+        made = Server(tmp_path, flags, fast=fast)
         started.append(made)
         if configs:
             made.configure(*configs)

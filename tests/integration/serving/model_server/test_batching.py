@@ -1,7 +1,8 @@
-"""--enable_batching: many requests at a time, each with the answer or the error of its own."""
+"""--enable_batching: concurrent requests each get their own response or error."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,22 +11,26 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.integration.serving.conftest import Start
-from tests.support.servers import Server, embedded_only, model_config, refused
+from tests.support.clients import refused
+from tests.support.servers import Server, embedded_only, model_config
 
 MAX_BATCH_SIZE = 8
 
 
-@pytest.fixture
-def batching(models: Path, start: Start, tmp_path: Path) -> Server:
-    (tmp_path / "batching.config").write_text(f"max_batch_size {{ value: {MAX_BATCH_SIZE} }}")
-    flags = ("--enable_batching=true", f"--batching_parameters_file={tmp_path / 'batching.config'}")
-    names = ("half", "pair", "text", "scalar")
-    return start(*(model_config(name, models / name) for name in names), flags=flags)
+@pytest.fixture(scope="module")
+def batching(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("batching")
+    (folder / "batching.config").write_text(f"max_batch_size {{ value: {MAX_BATCH_SIZE} }}")
+    found = Server(folder, ("--enable_batching=true", f"--batching_parameters_file={folder / 'batching.config'}"))
+    found.configure(*(model_config(name, models / name) for name in ("half", "pair", "scalar")))
+    try:
+        yield found.start()
+    finally:
+        found.stop()
 
 
-def test_each_gets_its_own(batching: Server) -> None:
-    def ask(n: int) -> None:
+def test_each_request_gets_its_own_response(batching: Server) -> None:
+    def predict(n: int) -> None:
         rows = n % MAX_BATCH_SIZE + 1
         x = np.full((rows, 1), n, np.float32)
         if n % 5 == 0:
@@ -39,10 +44,10 @@ def test_each_gets_its_own(batching: Server) -> None:
             np.testing.assert_allclose(found, x / 2 + 2)
 
     with ThreadPoolExecutor(32) as clients:
-        list(clients.map(ask, range(400)))
+        list(clients.map(predict, range(150)))
 
 
-def test_more_rows_than_a_batch_may_have(batching: Server) -> None:
+def test_more_rows_than_a_batch_can_have(batching: Server) -> None:
     x = {"x": [[1.0]] * (MAX_BATCH_SIZE + 1)}
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "Task size 9 is larger than maximum input batch size 8"):
         batching.predict("half", x)
@@ -50,7 +55,7 @@ def test_more_rows_than_a_batch_may_have(batching: Server) -> None:
 
 
 @embedded_only
-def test_what_cannot_be_batched_runs_alone(batching: Server) -> None:
+def test_requests_that_cannot_be_batched_run_alone(batching: Server) -> None:
     with ThreadPoolExecutor(8) as clients:
         found = clients.map(lambda n: batching.predict("scalar", {"x": float(n)}).outputs["y"].float_val[0], range(40))
         assert list(found) == [n * n for n in range(40)]

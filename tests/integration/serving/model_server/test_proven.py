@@ -1,4 +1,4 @@
-"""`--proven_only`: what lies under a number is loaded only if its manifest vouches for it. And `up --with-parent`."""
+"""`--proven_only`: a version is loaded only if its manifest verifies. And `up --with-parent`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PROVEN_ONLY = ("--proven_only", "--max_num_load_retries=0")
 
 
 @embedded_only
-def test_what_nobody_pushed_is_not_loaded_and_the_old_version_goes_on(
+def test_unverified_versions_are_not_loaded_and_the_old_one_keeps_serving(
     start: Start, models: Path, tmp_path: Path
 ) -> None:
     push(tmp_path, 1, models / "versioned" / "1")
     server = start(model_config("mnist", folder(tmp_path, 1).parent), flags=PROVEN_ONLY)
-    assert server.answered_by("mnist") == 1
+    assert server.responding_version("mnist") == 1
 
-    shutil.copytree(models / "versioned" / "2", folder(tmp_path, 2))  # whole, but without a manifest
+    shutil.copytree(models / "versioned" / "2", folder(tmp_path, 2))  # complete, but without a manifest
     wait_for(lambda: (2, "END") in server.status("mnist"))
     push(tmp_path, 3, models / "versioned" / "3", blessed=False)
     wait_for(lambda: (3, "END") in server.status("mnist"))
@@ -33,19 +33,19 @@ def test_what_nobody_pushed_is_not_loaded_and_the_old_version_goes_on(
     (tampered / "saved_model.pb").write_bytes(b"another")
     tampered.rename(folder(tmp_path, 4))
     wait_for(lambda: (4, "END") in server.status("mnist"))
-    assert server.answered_by("mnist") == 1
+    assert server.responding_version("mnist") == 1
 
     beside = push(tmp_path.with_name(f"{tmp_path.name}-beside"), 5, models / "versioned" / "5")
     beside.rename(folder(tmp_path, 5))
-    wait_for(lambda: server.answered_by("mnist") == 5)
+    wait_for(lambda: server.responding_version("mnist") == 5)
 
 
-def test_up_with_a_parent_that_has_gone_already_starts_nothing(tmp_path: Path) -> None:
+def test_up_with_a_parent_that_has_ended_starts_nothing(tmp_path: Path) -> None:
     push(tmp_path, 1)
-    nobody = subprocess.Popen([sys.executable, "-c", ""])
-    nobody.wait()
+    parent = subprocess.Popen(["true"])
+    parent.wait()
     ports = ["--grpc-port", str(free_port()), "--rest-port", str(free_port())]
-    words = ["up", "--foreground", "--with-parent", str(nobody.pid), "--home", str(tmp_path), *ports]
+    words = ["up", "--foreground", "--with-parent", str(parent.pid), "--home", str(tmp_path), *ports]
     done = subprocess.run([sys.executable, "-m", "serving", *words], cwd=ROOT, timeout=60)
     assert done.returncode == 0
     assert find(tmp_path) is None

@@ -12,7 +12,8 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import model_management_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from tests.support.servers import Server, config_list, model_config, refused, wait_for
+from tests.support.clients import refused
+from tests.support.servers import Server, config_list, model_config, wait_for
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 FAILED_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
@@ -20,8 +21,8 @@ X = {"x": [1.0]}
 
 
 @pytest.fixture(scope="module")
-def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server for this module; each test begins by saying what is to be served."""
+def server(models: Path) -> Iterator[Server]:
+    """A server for this module; each test first reloads the models that it needs."""
     found = Server(models, ("--file_system_poll_wait_seconds=1",))
     found.configure(model_config("half", models / "half"))
     try:
@@ -53,7 +54,7 @@ def settled(server: Server, *numbers: int) -> Any:
 
 
 def test_add_and_remove_models(server: Server, models: Path) -> None:
-    """The list is replaced whole; the answer comes when what is new is available."""
+    """The whole list is replaced; the call returns when the new models are available."""
     response = reload(server, model_config("half", models / "half"), model_config("pair", models / "pair"))
     assert (response.status.error_code, response.status.error_message) == (0, "")
     assert server.predict("pair", {"a": [1.0], "b": [1.0]}) and server.predict("half", X)
@@ -73,7 +74,7 @@ def test_one_folder_under_two_names(server: Server, models: Path) -> None:
 def test_another_policy(server: Server, models: Path) -> None:
     reload(server, versioned(models, 1, 3))
     settled(server, 1, 3)
-    assert server.answered_by("versioned") == 3
+    assert server.responding_version("versioned") == 3
     reload(server, versioned(models, 2, 3))
     settled(server, 2, 3)
     assert server.status("versioned") == [(3, "AVAILABLE"), (2, "AVAILABLE"), (1, "END")]
@@ -89,21 +90,21 @@ def test_labels_move(server: Server, models: Path) -> None:
     reload(server, versioned(models, 1, 2))
     settled(server, 1, 2)
     reload(server, versioned(models, 1, 2, labels={"stable": 1, "canary": 2}))
-    assert [server.answered_by("versioned", label=label) for label in ("stable", "canary")] == [1, 2]
+    assert [server.responding_version("versioned", label=label) for label in ("stable", "canary")] == [1, 2]
     reload(server, versioned(models, 1, 2, labels={"stable": 2}))
-    assert server.answered_by("versioned", label="stable") == 2
+    assert server.responding_version("versioned", label="stable") == 2
     with refused(INVALID, "Unrecognized servable version label: canary"):
         server.predict("versioned", X, label="canary")
 
 
-def test_a_label_for_what_is_not_available(server: Server, models: Path) -> None:
+def test_a_label_for_an_unavailable_version(server: Server, models: Path) -> None:
     reload(server, versioned(models, 1))
     settled(server, 1)
     text = "Request to assign label to version 2 of model versioned, which is not currently available for inference"
     with pytest.raises(grpc.RpcError, match=text) as caught:
         reload(server, versioned(models, 1, 2, labels={"canary": 2}))
     assert caught.value.code() == FAILED_PRECONDITION
-    assert server.answered_by("versioned") == 1
+    assert server.responding_version("versioned") == 1
 
 
 BAD_CONFIGS = {
@@ -128,7 +129,7 @@ BAD_CONFIGS = {
 
 @pytest.mark.parametrize("case", BAD_CONFIGS)
 def test_refused(server: Server, models: Path, case: str) -> None:
-    """What was served before is served still."""
+    """The models served before are still served."""
     reload(server, model_config("half", models / "half"))
     content, text = BAD_CONFIGS[case]
     with refused(INVALID, text):
@@ -149,11 +150,11 @@ def test_refused_without_a_list(server: Server) -> None:
         server.model.HandleReloadConfigRequest(request, timeout=20)
 
 
-def test_a_new_model_that_has_no_version_keeps_the_call_waiting(server: Server, models: Path, tmp_path: Path) -> None:
+def test_the_call_waits_for_a_new_model_that_has_no_version(server: Server, models: Path, tmp_path: Path) -> None:
     with refused(grpc.StatusCode.DEADLINE_EXCEEDED):
         request = model_management_pb2.ReloadConfigRequest()
         config = config_list(model_config("half", models / "half"), model_config("empty", tmp_path))
         text_format.Parse(config, request.config)
-        server.model.HandleReloadConfigRequest(request, timeout=0.5)
+        server.model.HandleReloadConfigRequest(request, timeout=0.2)
     assert server.predict("half", X)
     reload(server, model_config("half", models / "half"))
