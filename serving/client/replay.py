@@ -33,7 +33,7 @@ def load_images(path: Path) -> Array:
     """Read uint8 [n, height, width] from a .npy file. Raises InputError."""
     try:
         images: Array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, EOFError) as e:
         raise InputError(f"{path}: cannot be read as a .npy file ({e})") from e
     if images.dtype != np.uint8 or images.ndim != 3 or not len(images):
         raise InputError(f"{path}: {images.dtype} {list(images.shape)}, expected uint8 [n, height, width], n above 0")

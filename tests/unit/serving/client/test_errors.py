@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from serving.client import errors
+
+
+def test_an_error_survives_pickling() -> None:
+    error = errors.from_code("a:1", "NOT_FOUND", "gone")
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is errors.NotFound
+    assert (str(again), again.address, again.code, again.text) == (str(error), "a:1", "NOT_FOUND", "gone")
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [("INVALID_ARGUMENT", 2), ("NOT_FOUND", 5), ("UNAVAILABLE", 5), ("DEADLINE_EXCEEDED", 1), ("DATA_LOSS", 1)],
+)
+def test_exit_codes(code: str, exit_code: int) -> None:
+    assert errors.from_code("", code, "").exit_code == exit_code
+
+
+def test_an_http_status_has_the_class_of_its_code() -> None:
+    assert type(errors.from_http_status("a", 503, "busy")) is errors.Unavailable
+    assert errors.from_http_status("a", 403, "no").code == "PERMISSION_DENIED"
+    assert (
+        type(errors.from_http_status("a", 500, "x")) is type(errors.from_http_status("a", 418, "x")) is errors.Internal
+    )

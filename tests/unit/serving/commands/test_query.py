@@ -1,0 +1,73 @@
+"""What the command query prints, with a client that needs no server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from serving.client import query
+from tests.conftest import Done
+from tests.support.fake_client import FakeClient
+from tests.support.synthetic import write_data_set
+
+Serving = Callable[..., Done]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("home")
+    write_data_set(folder / "data" / "mnist", train=20, test=40, size=8)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def rest(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
+    """The client for REST; gRPC has another."""
+    clients = {"127.0.0.1:8500": FakeClient(), "http://127.0.0.1:8501": FakeClient()}
+    monkeypatch.setattr(query, "connect", clients.__getitem__)
+    return clients["http://127.0.0.1:8501"]
+
+
+def test_digits_of_the_test_set_are_drawn(serving: Serving, home: Path) -> None:
+    shown = serving("query", "--home", home, "--count", "2", "--seed", "1").stdout
+    assert shown.count("test image") == 2 and "█" in shown and "%" in shown and "REST" not in shown
+    assert "mnist version 7, 2 digits. gRPC: " in shown
+
+
+def test_a_dark_drawing_on_paper_is_pointed_out(serving: Serving, home: Path, tmp_path: Path) -> None:
+    pixels = np.full((30, 40), 255, np.uint8)
+    pixels[4:7] = 0
+    Image.fromarray(pixels).save(tmp_path / "drawn.png")
+    assert "try --invert" in serving("query", "--home", home, tmp_path / "drawn.png").stdout
+    assert "try --invert" not in serving("query", "--home", home, tmp_path / "drawn.png", "--invert").stdout
+
+
+def test_of_many_digits_only_the_misclassified_are_drawn(serving: Serving, home: Path) -> None:
+    done = serving("query", "--home", home, "--count", "40")
+    right = int(done.stdout.rsplit("gRPC: ", 1)[1].split(" of 40 right")[0])
+    assert done.stdout.count("test image") == 40 - right > 0
+
+
+def test_the_transports_are_compared(serving: Serving, home: Path, rest: FakeClient) -> None:
+    arguments = ("query", "--home", home, "--rest")
+    assert serving(*arguments).stdout.endswith("gRPC and REST: identical\n")
+    rest.shift = 1
+    differ = serving(*arguments, "--json")
+    assert (differ.code, differ.json["same_classes"], len(differ.json["digits"])) == (6, False, 5)
+    assert "DIFFERENT CLASSES" in serving(*arguments).stdout
+    rest.version = 8
+    other = serving(*arguments)
+    assert (other.code, "not compared: gRPC used version 7, REST version 8" in other.stdout) == (0, True)
+
+
+def test_mistakes_end_with_a_message_and_the_exit_code(serving: Serving, home: Path, tmp_path: Path) -> None:
+    both = serving("query", "--home", home, "--version", "7", "--label", "stable")
+    assert (both.code, "Give one of --version and --label" in both.stderr) == (2, True)
+    missing = serving("query", "--home", home, tmp_path / "x.png")
+    assert (missing.code, "no such file" in missing.stderr) == (5, True)
+    no_data = serving("query", "--home", tmp_path)
+    assert (no_data.code, "no such folder" in no_data.stderr) == (5, True)
