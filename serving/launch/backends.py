@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -104,7 +103,7 @@ def command(choice: Choice, setup: Setup) -> list[str]:
 
 
 def server_flags(models_config: Path, deploy: Path, grpc_port: int, rest_port: int) -> list[str]:
-    """tensorflow_model_server's flags, the same for all backends; `deploy` holds the other config files."""
+    """Return tensorflow_model_server's flags, the same for all backends; the other config files are in `deploy`."""
     return [
         f"--port={grpc_port}",
         f"--rest_api_port={rest_port}",
@@ -153,11 +152,9 @@ def _engine_problem(engine: str) -> str | None:
     if shutil.which(engine) is None:
         return f"no {engine}"
     try:
-        done = _quiet([engine, "info"])
+        done = subprocess.run(
+            [engine, "info"], capture_output=True, timeout=ENGINE_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False
+        )
     except subprocess.TimeoutExpired:
         return f"{engine} does not respond"
-    return None if done == 0 else f"{engine} is not running"
-
-
-def _quiet(words: Sequence[str]) -> int:
-    return subprocess.run(words, capture_output=True, timeout=ENGINE_TIMEOUT_S, stdin=subprocess.DEVNULL).returncode
+    return f"{engine} is not running" if done.returncode else None
