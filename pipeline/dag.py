@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tfx.components.statistics_gen.component import StatisticsGen
-from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 
 from components.baseline import Baseline
@@ -19,6 +18,7 @@ from components.schema import Schema
 from components.trainer import Trainer
 from components.transform import Transform
 from pipeline.beam import pipeline_args
+from pipeline.lineage import connection_config
 from pipeline.settings import Settings
 
 
@@ -74,6 +74,6 @@ def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline
             *(trainer, baseline, evaluator, infra_validator, pusher),
         ],
         beam_pipeline_args=pipeline_args(settings.beam),
-        metadata_connection_config=sqlite_metadata_connection_config(str(home.metadata)),
+        metadata_connection_config=connection_config(home.metadata),
         enable_cache=True,
     )

@@ -12,7 +12,6 @@ from typing import Any
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 from tfx.orchestration import metadata
-from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.types import standard_component_specs as keys
 
 from components.common import contract
@@ -118,12 +117,23 @@ class PushedVersion:
     manifest_sha256: str
 
 
+def connection_config(database: Path) -> mlmd.ConnectionConfig:
+    """The connection to a home's database.
+
+    Unlike TFX's function, this creates no folder: on a machine that compiles for Kubeflow the home does not exist.
+    """
+    sqlite = mlmd.SqliteMetadataSourceConfig(
+        filename_uri=str(database), connection_mode=mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+    )
+    return mlmd.ConnectionConfig(sqlite=sqlite)
+
+
 @contextmanager
 def opened(database: Path) -> Iterator[MetadataStore]:
     """The MLMD store of a home. Raises InputError if there is none."""
     if not database.is_file():
         raise InputError(f"{database}: no such file, so there is no record of what was pushed")
-    with metadata.Metadata(sqlite_metadata_connection_config(str(database))) as handle:
+    with metadata.Metadata(connection_config(database)) as handle:
         yield handle.store
 
 
