@@ -18,7 +18,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ from components.common.errors import UserError
 from pipeline import lineage
 from pipeline.failure import explain
 from pipeline.kubeflow import runtime_parameters
-from pipeline.kubeflow.artifact_paths import RUN_ID_VARIABLE, local_path, with_uris
+from pipeline.kubeflow.artifact_paths import RUN_ID_VARIABLE, with_uris
+from pipeline.kubeflow.task import Task, parse
 from pipeline.kubeflow.watch import RESULT_PREFIX
 from pipeline.run import EXIT_CODES, prepare_data
 from pipeline.settings import Settings
@@ -50,52 +51,6 @@ class NotPushedError(UserError):
     """Nothing was pushed. A Kubeflow run has only success and failure, and this is not a success."""
 
     exit_code = EXIT_CODES["not_blessed"]
-
-
-@dataclass
-class Task:
-    """One task, converted from KFP's description to TFX's.
-
-    Attributes:
-        component: the compiled interface: types of all artifacts and parameters.
-        executor_input: KFP's ExecutorInput, but artifacts have types and local paths, and parameters are TFX's
-            execution properties only.
-        parameters: values of the runtime parameters, by setting ("train.steps").
-        uris: URI in the object store of each artifact, by local path.
-    """
-
-    component: pb.ComponentSpec
-    executor_input: pb.ExecutorInput
-    parameters: dict[str, Any]
-    uris: dict[str, str]
-
-
-def read_task(component: str, executor_input: str) -> Task:
-    """Parse the JSON arguments of the command line. Unknown fields come from newer versions of KFP and are ignored."""
-    spec = json_format.Parse(component, pb.ComponentSpec(), ignore_unknown_fields=True)
-    parsed = json_format.Parse(executor_input, pb.ExecutorInput(), ignore_unknown_fields=True)
-    uris: dict[str, str] = {}
-    for lists, declared in (
-        (parsed.inputs.artifacts, spec.input_definitions.artifacts),
-        (parsed.outputs.artifacts, spec.output_definitions.artifacts),
-    ):
-        for key in [key for key in lists if key not in declared]:
-            del lists[key]
-        for key, found in lists.items():
-            for artifact in found.artifacts:
-                artifact.type.CopyFrom(declared[key].artifact_type)
-                artifact.name = artifact.uri  # TFX derives ids from names, and KFP's names are not unique
-                path = local_path(artifact.uri)
-                if path != artifact.uri:
-                    uris[path] = artifact.uri
-                artifact.uri = path
-
-    names = {runtime_parameters.parameter_name(setting): setting for setting in runtime_parameters.RUNTIME_SETTINGS}
-    values = parsed.inputs.parameter_values
-    parameters = {names[k]: getattr(values[k], values[k].WhichOneof("kind")) for k in list(values) if k in names}
-    for key in [key for key in values if key in names]:
-        del values[key]
-    return Task(spec, parsed, parameters, uris)
 
 
 def update_properties(task: Task, node_id: str, settings: Settings, reads_data: bool) -> None:
@@ -184,7 +139,7 @@ def _each(artifacts: Artifacts) -> Iterable[Any]:
 def run(arguments: argparse.Namespace, beam_args: Sequence[str]) -> dict[str, Any]:
     """Run the task; returns its result."""
     executor_class = import_utils.import_class_by_path(arguments.executor)
-    task = read_task(arguments.component, arguments.executor_input)
+    task = parse(arguments.component, arguments.executor_input)
     if arguments.settings:
         update_properties(task, arguments.node, runtime_parameters.from_json(arguments.settings), arguments.reads_data)
     inputs, outputs = execute(task, executor_class, beam_args)

@@ -1,9 +1,9 @@
 """An emulation of open-source KFP's driver and launcher, to run a compiled package without a cluster.
 
-It follows what their source does, not what TFX would like: each task is a process with a file system of its own,
-inputs come from an object store by address and without their types, each task gets an undeclared output
-`executor-logs`, no empty folder survives, nulls in metadata are refused, and a volume is there only while a task that
-mounts it runs. What it does not emulate: pods, images, permissions, KFP's cache, parallel tasks of a run.
+It does what their source does, not what TFX expects: each task is a process with its own file system, inputs come from
+an object store by URI and without their types, each task has an undeclared output `executor-logs`, empty folders get
+lost, nulls in metadata are rejected, and a volume exists only while a task that mounts it runs. Not emulated: pods,
+images, permissions, KFP's cache, parallel tasks of a run.
 """
 
 from __future__ import annotations
@@ -14,58 +14,77 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 import uuid
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from google.protobuf import json_format
 from kfp.pipeline_spec import pipeline_spec_pb2 as pb
 
 from pipeline.kubeflow.artifact_paths import ROOT_VARIABLE
-from pipeline.kubeflow.watch import last_words
+from pipeline.kubeflow.compile import COMMAND
+from pipeline.kubeflow.watch import task_report
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUCKET = "minio://mlpipeline/v2/artifacts"
-TASK_TIMEOUT_S = 600
 Artifact = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class TaskRun:
-    """A task that has ended: its log, and its registered output artifacts by key."""
+    """A finished task: its log, and its registered output artifacts by key."""
 
     code: int
     log: str
     outputs: dict[str, Artifact]
 
     @property
-    def told(self) -> dict[str, Any]:
-        return last_words(self.log)
+    def report(self) -> dict[str, Any]:
+        return task_report(self.log)
 
 
 class TaskFailed(Exception):
-    def __init__(self, node: str, run: TaskRun) -> None:
-        super().__init__(f"{node} exited {run.code}\n{run.log[-6000:]}")
+    """A task failed; `runs` are all tasks so far, by node."""
+
+    def __init__(self, node: str, runs: dict[str, TaskRun]) -> None:
+        super().__init__(f"{node} exited {runs[node].code}\n{runs[node].log[-6000:]}")
         self.node = node
-        self.run = run
+        self.runs = runs
 
 
 class Cluster:
-    """Object store and volumes in `root`, and the package to run."""
+    """Object store and volumes in `root`, and the package to run. A context manager: tasks run only inside of it."""
 
     def __init__(self, root: Path, package: Path) -> None:
         self.spec, self.platform = yaml.safe_load_all(package.read_text())
         self._objects = root / "objects"
         self._claims = root / "claims"
         self._scratch = root / "pods"
-        self._lock = threading.Lock()
-        self._users: Counter[Path] = Counter()  # tasks that have a volume mounted, by where
+
+    def __enter__(self) -> Self:
+        variables = {
+            "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+            "PYTHONPATH": str(REPOSITORY),
+            "_KFP_RUNTIME": "true",  # as in the image
+            **{k: v for k, v in os.environ.items() if k.startswith("COVERAGE")},
+        }
+        self._host = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.kfp_task_host"],
+            cwd=REPOSITORY,
+            env=variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._variables = variables
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._host.communicate()
 
     def claim(self, name: str) -> Path:
         """The content of a PersistentVolumeClaim."""
@@ -88,10 +107,10 @@ class Cluster:
     def run(
         self, arguments: Mapping[str, Any] | None = None, done: Mapping[str, TaskRun] | None = None
     ) -> dict[str, TaskRun]:
-        """Run all tasks, those in `done` excepted: their outputs are taken as they are. Raises TaskFailed."""
+        """Run all tasks except those in `done`, whose outputs are reused. Raises TaskFailed."""
         definitions = self.spec["root"]["inputDefinitions"]["parameters"]
         given = dict(arguments or {})
-        assert given.keys() <= definitions.keys(), "the API server refuses unknown parameters"
+        assert given.keys() <= definitions.keys(), "the API server rejects unknown parameters"
         parameters = {name: given.get(name, spec["defaultValue"]) for name, spec in definitions.items()}
         runs = dict(done or {})
         run_id = uuid.uuid4().hex[:8]
@@ -102,7 +121,7 @@ class Cluster:
             if node not in runs:
                 runs[node] = self._run_task(run_id, node, parameters, runs)
                 if runs[node].code:
-                    raise TaskFailed(node, runs[node])
+                    raise TaskFailed(node, runs)
         return runs
 
     def _run_task(self, run_id: str, node: str, parameters: Mapping[str, Any], runs: Mapping[str, TaskRun]) -> TaskRun:
@@ -129,7 +148,7 @@ class Cluster:
     def _drive(
         self, run_id: str, node: str, parameters: Mapping[str, Any], runs: Mapping[str, TaskRun], pod: Path
     ) -> dict[str, Any]:
-        """What the driver does: resolve inputs and lay out outputs, as an ExecutorInput in JSON."""
+        """The driver: resolve inputs and prepare outputs, as an ExecutorInput in JSON."""
         inputs = self.spec["root"]["dag"]["tasks"][node].get("inputs", {})
         values = {
             name: parameters[given["componentInputParameter"]]
@@ -157,47 +176,41 @@ class Cluster:
     def _launch(
         self, container: Mapping[str, Any], executor_input: dict[str, Any], variables: Mapping[str, str], pod: Path
     ) -> TaskRun:
-        """What the launcher does: download, run the command, upload, register."""
+        """The launcher: download, run the command, upload, register."""
         for found in executor_input["inputs"]["artifacts"].values():
             for artifact in found["artifacts"]:
                 _copy_files(self.content(artifact), self._local(pod, artifact))
         outputs = {key: found["artifacts"][0] for key, found in executor_input["outputs"]["artifacts"].items()}
         for artifact in outputs.values():
             self._local(pod, artifact).parent.mkdir(parents=True, exist_ok=True)
-        words = [*container["command"], *container["args"]]
         (pod / "tmp").mkdir()
-        done = subprocess.run(
-            [word.replace("{{$}}", json.dumps(executor_input)) for word in words],
-            cwd=pod,
-            env={
-                "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-                "PYTHONPATH": str(REPOSITORY),
-                "_KFP_RUNTIME": "true",  # as in the image
-                "HOME": str(pod / "tmp"),
-                "TMPDIR": str(pod / "tmp"),
-                ROOT_VARIABLE: str(pod),
-                **variables,
-                **{k: v for k, v in os.environ.items() if k.startswith("COVERAGE")},
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=TASK_TIMEOUT_S,
-        )
-        self._local(pod, outputs["executor-logs"]).write_text(done.stdout)
-        if done.returncode:
-            return TaskRun(done.returncode, done.stdout, {})
+        log_file = self._local(pod, outputs["executor-logs"])
+        temporary = str(pod / "tmp")
+        assert container["command"] == COMMAND
+        request = {
+            "args": [arg.replace("{{$}}", json.dumps(executor_input)) for arg in container["args"]],
+            "cwd": str(pod),
+            "env": self._variables | {"HOME": temporary, "TMPDIR": temporary, ROOT_VARIABLE: str(pod), **variables},
+            "log": str(log_file),
+        }
+        assert self._host.stdin
+        assert self._host.stdout
+        print(json.dumps(request), file=self._host.stdin, flush=True)
+        code = int(self._host.stdout.readline())
+        log = log_file.read_text(errors="replace")
+        if code:
+            return TaskRun(code, log, {})
         output_file = Path(executor_input["outputs"]["outputFile"])
         written = json_format.Parse(output_file.read_text(), pb.ExecutorOutput())  # the launcher knows no other fields
         for key, artifact in outputs.items():
-            for told in written.artifacts[key].artifacts if key in written.artifacts else []:
-                assert told.uri == artifact["uri"], "a task must not move its artifacts"
-                metadata = json_format.MessageToDict(told.metadata)
-                assert None not in metadata.values(), "the launcher refuses nulls"
-                assert str(pod) not in json.dumps(metadata), "a path of this pod means nothing to the next"
+            for registered in written.artifacts[key].artifacts if key in written.artifacts else []:
+                assert registered.uri == artifact["uri"], "a task must not move its artifacts"
+                metadata = json_format.MessageToDict(registered.metadata)
+                assert None not in metadata.values(), "the launcher rejects nulls"
+                assert str(pod) not in json.dumps(metadata), "another pod cannot use a path of this one"
                 artifact["metadata"] |= metadata
             _copy_files(self._local(pod, artifact), self.content(artifact))
-        return TaskRun(0, done.stdout, outputs)
+        return TaskRun(0, log, outputs)
 
     def _local(self, pod: Path, artifact: Artifact) -> Path:
         return pod / "minio" / artifact["uri"].removeprefix("minio://")
@@ -205,24 +218,18 @@ class Cluster:
     @contextmanager
     def _mounted(self, config: Sequence[Mapping[str, str]]) -> Iterator[None]:
         mounts = [(Path(mount["mountPath"]), self.claim(mount["constant"])) for mount in config]
-        with self._lock:
-            for path, claim in mounts:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if not self._users[path]:
-                    path.symlink_to(claim)
-                self._users[path] += 1
+        for path, claim in mounts:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(claim)
         try:
             yield
         finally:
-            with self._lock:
-                for path, _ in mounts:
-                    self._users[path] -= 1
-                    if not self._users[path]:
-                        path.unlink()
+            for path, _ in mounts:
+                path.unlink()
 
 
 def _copy_files(source: Path, target: Path) -> None:
-    """Copy as object stores do: files only, so that an empty folder is lost; a missing source is no error."""
+    """Copy files only, as object stores do: empty folders get lost, a missing source is not an error."""
     for path in [source, *source.rglob("*")] if source.exists() else []:
         if path.is_file():
             place = target / path.relative_to(source) if path != source else target

@@ -1,81 +1,76 @@
-"""What `compile` writes, and what it refuses."""
+"""The package that `compile` writes: reproducible, valid for KFP, and complete. Two tasks of it run under kfp.local."""
 
 from __future__ import annotations
 
-import json
+import os
 import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from google.protobuf import json_format
-from kfp import components
+from kfp import components, local
 from kfp.client.client import _extract_pipeline_yaml
+from kfp.local.subprocess_task_handler import SubprocessTaskHandler
 from kfp.pipeline_spec import pipeline_spec_pb2
 
-from tests.conftest import ROOT, Done, Pipeline, environment, pipeline_command
+from components.common.errors import UsageError
+from pipeline import settings
+from pipeline.kubeflow.compile import compiled
+from tests.conftest import ROOT, Pipeline
 
-QUICK = str(ROOT / "configs" / "quick.toml")
+QUICK = ROOT / "configs" / "quick.toml"
 ARGO_NAME = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9]*")
 
 
-def compile_in(folder: Path, output: Path) -> Done:
-    """Compile with the command line of the checkout in `folder`."""
-    command = pipeline_command(
-        "compile", "--json", "--config", QUICK, "--output", output, "--home", output.parent / "h"
-    )
-    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=120)
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
 @pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("package") / "deeper" / "pipeline.yaml"
-    done = compile_in(ROOT, output)
-    assert done.code == 0, done.stderr
-    assert done.json["output"] == str(output)
-    assert done.json["parameters"]["train_steps"] == 100
-    assert done.stderr == ""
-    return output
+def executor_configs(text: str) -> dict[str, Any]:
+    """The platform spec's part for Kubernetes, by executor."""
+    _, platform = yaml.safe_load_all(text)
+    configs: dict[str, Any] = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    return configs
 
 
-@pytest.fixture(scope="module")
-def documents(package: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    spec, platform = yaml.safe_load_all(package.read_text())
-    return spec, platform
-
-
-def test_the_same_settings_give_the_same_bytes_anywhere(package: Path, tmp_path: Path) -> None:
-    checkout = tmp_path / "another place"
+def test_the_same_settings_give_the_same_bytes_in_another_checkout(
+    pipeline: Pipeline, text: str, tmp_path: Path
+) -> None:
+    checkout, output = tmp_path / "another place", tmp_path / "deeper" / "pipeline.yaml"
     for part in ("components", "pipeline", "serving", "configs"):
         shutil.copytree(ROOT / part, checkout / part, ignore=shutil.ignore_patterns("__pycache__"))
-    done = compile_in(checkout, tmp_path / "out" / "pipeline.yaml")
-    assert done.code == 0, done.stderr
-    assert (tmp_path / "out" / "pipeline.yaml").read_bytes() == package.read_bytes()
+    done = pipeline(
+        "compile", "--json", "--config", QUICK, "--output", output, "--home", tmp_path / "home", cwd=checkout
+    )
+    assert (done.code, done.stderr) == (0, "")
+    assert done.json["output"] == str(output)
+    assert done.json["parameters"]["train_steps"] == 100
+    assert output.read_text() == text
 
 
-def test_nothing_of_the_compiling_machine_is_in_it(package: Path) -> None:
-    text = package.read_text()
-    for path in (ROOT, Path.home(), Path.cwd(), package.parent, Path(sys.prefix)):
+def test_no_path_of_the_compiling_machine_is_in_the_package(text: str) -> None:
+    for path in (ROOT, Path.home(), Path.cwd(), Path(sys.prefix)):
         assert path == Path("/") or str(path) not in text
 
 
-def test_kfp_can_load_it(package: Path, documents: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    assert components.load_component_from_file(str(package)).name == "mnist"
-    assert set(_extract_pipeline_yaml(str(package)).to_dict()) == {"pipeline_spec", "platform_spec"}
-    spec, platform = documents
+def test_compiling_touches_nothing_at_the_paths_of_the_cluster(tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    compiled(settings.load(QUICK, [f"kubeflow.volume_path={volume}"]))
+    assert not volume.exists()
+
+
+def test_kfp_can_load_the_package(text: str, tmp_path: Path) -> None:
+    (tmp_path / "pipeline.yaml").write_text(text)
+    assert components.load_component_from_text(text).name == "mnist"
+    assert set(_extract_pipeline_yaml(str(tmp_path / "pipeline.yaml")).to_dict()) == {"pipeline_spec", "platform_spec"}
+    spec, platform = yaml.safe_load_all(text)
     assert spec["schemaVersion"] == "2.1.0"
-    json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())  # raises on fields that KFP does not know
+    json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())  # raises on unknown fields
     json_format.ParseDict(platform, pipeline_spec_pb2.PlatformSpec())
 
 
-def test_only_what_open_source_kfp_runs(documents: tuple[dict[str, Any], dict[str, Any]]) -> None:
-    spec, _ = documents
+def test_the_package_needs_only_what_open_source_kfp_supports(spec: dict[str, Any]) -> None:
     for executor in spec["deploymentSpec"]["executors"].values():
         assert set(executor) <= {"container", "importer"}
         assert "lifecycle" not in executor["container"]
@@ -87,26 +82,19 @@ def test_only_what_open_source_kfp_runs(documents: tuple[dict[str, Any], dict[st
             assert artifact["taskOutputArtifact"]["outputArtifactKey"] in producer["outputDefinitions"]["artifacts"]
 
 
-def test_tasks_that_see_the_volume_mount_it_and_are_never_cached(
-    documents: tuple[dict[str, Any], dict[str, Any]],
-) -> None:
-    spec, platform = documents
-    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    mounted = {label.removeprefix("exec-") for label, config in executors.items() if "pvcMount" in config}
+def test_tasks_that_mount_the_volume_are_never_cached(spec: dict[str, Any], executor_configs: dict[str, Any]) -> None:
+    mounted = {label.removeprefix("exec-") for label, config in executor_configs.items() if "pvcMount" in config}
     cached = {k for k, task in spec["root"]["dag"]["tasks"].items() if task["cachingOptions"].get("enableCache")}
     assert mounted == {"ExampleGen", "Baseline", "Pusher"}
     assert cached == set(spec["root"]["dag"]["tasks"]) - mounted
-    assert {config["imagePullPolicy"] for config in executors.values()} == {"IfNotPresent"}
+    assert {config["imagePullPolicy"] for config in executor_configs.values()} == {"IfNotPresent"}
 
 
-def test_parameters_have_defaults_and_reach_the_nodes_they_concern(
-    documents: tuple[dict[str, Any], dict[str, Any]],
-) -> None:
-    spec, _ = documents
+def test_parameters_have_defaults_and_reach_the_nodes_that_depend_on_them(spec: dict[str, Any]) -> None:
     parameters = spec["root"]["inputDefinitions"]["parameters"]
     assert parameters["train_steps"]["defaultValue"] == 100
     assert parameters["data_source"]["defaultValue"] == "mnist"
-    takers = {
+    nodes = {
         name: {
             node
             for node, task in spec["root"]["dag"]["tasks"].items()
@@ -115,75 +103,36 @@ def test_parameters_have_defaults_and_reach_the_nodes_they_concern(
         for name in parameters
     }
     before_training = {"ExampleGen", "StatisticsGen", "Schema", "ExampleValidator", "Transform"}
-    assert "Trainer" in takers["train_steps"]
-    assert not takers["train_steps"] & before_training
-    assert "Evaluator" in takers["gate_min_accuracy"]
-    assert not takers["gate_min_accuracy"] & {*before_training, "Trainer"}
-    assert "ExampleGen" in takers["data_source"]
-    assert all(takers.values())
+    assert "Trainer" in nodes["train_steps"]
+    assert not nodes["train_steps"] & before_training
+    assert "Evaluator" in nodes["gate_min_accuracy"]
+    assert not nodes["gate_min_accuracy"] & {*before_training, "Trainer"}
+    assert "ExampleGen" in nodes["data_source"]
+    assert all(nodes.values())
 
 
-@pytest.mark.parametrize(
-    ("override", "code", "says"),
-    [
-        ("kubeflow.image=mnist-tfx", 2, "neither a tag nor a digest"),
-        ("kubeflow.image=registry:5000/mnist-tfx", 2, "neither a tag nor a digest"),
-        ("kubeflow.image_pull_policy=Sometimes", 2, "Always, IfNotPresent, Never"),
-        ("kubeflow.volume_claim=My Volume", 2, "volume_claim"),
-        ("kubeflow.volume_path=relative", 2, "absolute path"),
-        ('kubeflow.resources=["Trainer=fast"]', 2, "NODE=CPU,MEMORY"),
-        ('kubeflow.secrets=["proxy"]', 2, "SECRET/KEY=VARIABLE"),
-        ("data.source=digits", 2, "says nothing to a task"),
-        ("data.source=~/digits", 2, "says nothing to a task"),
-        ("data.source=/data/{{x}}", 2, "placeholder"),
-        ('beam.args=["--name={{workflow.name}}"]', 2, "placeholder"),
-        ("train.steps=0", 2, "train.steps"),
-    ],
-)
-def test_what_cannot_travel_is_refused(pipeline: Pipeline, tmp_path: Path, override: str, code: int, says: str) -> None:
-    output = tmp_path / "pipeline.yaml"
-    done = pipeline("compile", "--output", output, "--home", tmp_path / "home", "--set", override)
-    assert (done.code, done.stdout) == (code, "")
-    assert says in done.stderr
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.splitlines()) <= 2
-    assert not output.exists()
+def test_resources_of_an_unknown_node_are_rejected() -> None:
+    with pytest.raises(UsageError, match="'Trainr', which is not a node"):
+        compiled(settings.load(QUICK, ['kubeflow.resources=["Trainr=1,1Gi"]']))
 
 
-def test_images_by_tag_or_digest_pass(settings_for: Callable[[str], Any]) -> None:
-    digest = "registry:5000/a/b@sha256:" + "0" * 64
-    assert [settings_for(image).image for image in ("a:1", "r.io:5000/a/b:1.2_x-y", digest)]
+def test_two_tasks_run_under_kfp_local(
+    spec: dict[str, Any], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kfp.local is KFP's own emulation, independent of ours. The second task reads an artifact of the first."""
+    tasks = spec["root"]["dag"]["tasks"]
+    root = {**spec["root"], "dag": {"tasks": {node: tasks[node] for node in ("ExampleGen", "StatisticsGen")}}}
+    package = yaml.safe_dump(spec | {"root": root}).replace(
+        "mnist-tfx:0.1.0", "python:local"
+    )  # it wants a Python image
+    pipeline = components.load_component_from_text(package)
 
+    # Without a container engine kfp.local runs only Python functions; make it run our command as a process.
+    monkeypatch.setattr(SubprocessTaskHandler, "validate_not_container_component", lambda *_: None)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.chdir(ROOT)
+    local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(tmp_path / "root"))
+    pipeline(data_source=str(data))  # raises if a task fails
 
-@pytest.fixture
-def settings_for() -> Callable[[str], Any]:
-    from pipeline.kubeflow_settings import KubeflowSettings
-
-    return lambda image: KubeflowSettings(image=image)
-
-
-@pytest.mark.parametrize("command", ["compile", "submit"])
-def test_without_kfp_it_says_what_to_install(tmp_path: Path, command: str, package: Path) -> None:
-    (tmp_path / "kfp").mkdir()
-    (tmp_path / "kfp" / "__init__.py").write_text("raise ModuleNotFoundError('No module named kfp', name='kfp')")
-    options = {
-        "compile": ["--output", str(tmp_path / "p.yaml")],
-        "submit": ["--package", str(package), "--host", "http://127.0.0.1:9"],
-    }
-    done = subprocess.run(
-        [*pipeline_command(command, "--json", "--home", tmp_path / "home"), *options[command]],
-        cwd=ROOT,
-        env=environment() | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 5
-    assert "pip install 'mnist-tfx[kubeflow]'" in done.stderr
-    assert json.loads(done.stdout)["exit_code"] == 5
-
-
-def test_an_output_that_cannot_be_written(pipeline: Pipeline, tmp_path: Path) -> None:
-    done = pipeline("compile", "--output", "/dev/null/x.yaml", "--home", tmp_path)
-    assert done.code == 5
-    assert "/dev/null" in done.stderr
+    assert len(list((tmp_path / "root").rglob("Split-*/data_tfrecord-*"))) == 3
+    assert len(list((tmp_path / "root").rglob("Split-*/FeatureStats.pb"))) == 3
