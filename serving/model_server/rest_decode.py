@@ -145,7 +145,10 @@ def _example(features: Any) -> pb.Example:
                 raise invalid(f"Feature: {name} has uint64 element. Only int64 is supported.")
             feature.int64_list.value.extend(int(v) for v in values)
         elif all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-            feature.float_list.value.extend(values)
+            try:
+                feature.float_list.value.extend(values)
+            except OverflowError:  # an integer beyond a double
+                raise invalid(f"JSON Value: {shown(values)} Type: Number is not of expected type: float") from None
         else:
             feature.bytes_list.value.extend(to_bytes(v) for v in values)
     return example

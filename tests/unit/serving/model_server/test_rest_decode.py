@@ -90,6 +90,7 @@ def test_any_damaged_document(data: st.DataObject, document: dict[str, Any], typ
 @given(EXAMPLES)
 @example({"examples": [{"x": [1, 2**63]}]})
 @example({"examples": [{"x": {"b64": 1}}]})
+@example({"examples": [{"x": [0.5, 10**400]}]})
 @settings(max_examples=200)
 def test_any_examples(document: dict[str, Any]) -> None:
     try:
