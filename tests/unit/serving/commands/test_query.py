@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,9 @@ import pytest
 from PIL import Image
 
 from serving.client import query
-from tests.conftest import Done
+from tests.support import serving_commands
 from tests.support.fake_client import FakeClient
 from tests.support.synthetic import write_data_set
-
-Serving = Callable[..., Done]
 
 
 @pytest.fixture(scope="module")
@@ -32,42 +29,44 @@ def rest(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     return clients["http://127.0.0.1:8501"]
 
 
-def test_digits_of_the_test_set_are_drawn(serving: Serving, home: Path) -> None:
-    shown = serving("query", "--home", home, "--count", "2", "--seed", "1").stdout
+def test_digits_of_the_test_set_are_drawn(home: Path) -> None:
+    shown = serving_commands.run("query", "--home", home, "--count", "2", "--seed", "1").stdout
     assert shown.count("test image") == 2 and "█" in shown and "%" in shown and "REST" not in shown
     assert "mnist version 7, 2 digits. gRPC: " in shown
 
 
-def test_a_dark_drawing_on_paper_is_pointed_out(serving: Serving, home: Path, tmp_path: Path) -> None:
+def test_a_dark_drawing_on_paper_is_pointed_out(home: Path, tmp_path: Path) -> None:
     pixels = np.full((30, 40), 255, np.uint8)
     pixels[4:7] = 0
     Image.fromarray(pixels).save(tmp_path / "drawn.png")
-    assert "try --invert" in serving("query", "--home", home, tmp_path / "drawn.png").stdout
-    assert "try --invert" not in serving("query", "--home", home, tmp_path / "drawn.png", "--invert").stdout
+    assert "try --invert" in serving_commands.run("query", "--home", home, tmp_path / "drawn.png").stdout
+    assert (
+        "try --invert" not in serving_commands.run("query", "--home", home, tmp_path / "drawn.png", "--invert").stdout
+    )
 
 
-def test_of_many_digits_only_the_misclassified_are_drawn(serving: Serving, home: Path) -> None:
-    done = serving("query", "--home", home, "--count", "40")
+def test_of_many_digits_only_the_misclassified_are_drawn(home: Path) -> None:
+    done = serving_commands.run("query", "--home", home, "--count", "40")
     right = int(done.stdout.rsplit("gRPC: ", 1)[1].split(" of 40 right")[0])
     assert done.stdout.count("test image") == 40 - right > 0
 
 
-def test_the_transports_are_compared(serving: Serving, home: Path, rest: FakeClient) -> None:
+def test_the_transports_are_compared(home: Path, rest: FakeClient) -> None:
     arguments = ("query", "--home", home, "--rest")
-    assert serving(*arguments).stdout.endswith("gRPC and REST: identical\n")
+    assert serving_commands.run(*arguments).stdout.endswith("gRPC and REST: identical\n")
     rest.shift = 1
-    differ = serving(*arguments, "--json")
+    differ = serving_commands.run(*arguments, "--json")
     assert (differ.code, differ.json["same_classes"], len(differ.json["digits"])) == (6, False, 5)
-    assert "DIFFERENT CLASSES" in serving(*arguments).stdout
+    assert "DIFFERENT CLASSES" in serving_commands.run(*arguments).stdout
     rest.version = 8
-    other = serving(*arguments)
+    other = serving_commands.run(*arguments)
     assert (other.code, "not compared: gRPC used version 7, REST version 8" in other.stdout) == (0, True)
 
 
-def test_mistakes_end_with_a_message_and_the_exit_code(serving: Serving, home: Path, tmp_path: Path) -> None:
-    both = serving("query", "--home", home, "--version", "7", "--label", "stable")
+def test_mistakes_end_with_a_message_and_the_exit_code(home: Path, tmp_path: Path) -> None:
+    both = serving_commands.run("query", "--home", home, "--version", "7", "--label", "stable")
     assert (both.code, "Give one of --version and --label" in both.stderr) == (2, True)
-    missing = serving("query", "--home", home, tmp_path / "x.png")
+    missing = serving_commands.run("query", "--home", home, tmp_path / "x.png")
     assert (missing.code, "no such file" in missing.stderr) == (5, True)
-    no_data = serving("query", "--home", tmp_path)
+    no_data = serving_commands.run("query", "--home", tmp_path)
     assert (no_data.code, "no such folder" in no_data.stderr) == (5, True)

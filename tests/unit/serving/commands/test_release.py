@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Done
+from tests.support import serving_commands
 from tests.support.pushed import push
 
-Serving = Callable[..., Done]
 
-
-def test_changes_and_the_history_are_printed(serving: Serving, tmp_path: Path) -> None:
+def test_changes_and_the_history_are_printed(tmp_path: Path) -> None:
     home = tmp_path
     for version in (4, 5):
         push(home, version)
-    done = serving("promote", "4", "--home", home, "--reason", "4 is good")
+    done = serving_commands.run("promote", "4", "--home", home, "--reason", "4 is good")
     assert done.code == 0
     assert "stable: 4 (was none)" in done.stdout
     assert "no server is running: in effect at the next start" in done.stdout
-    rolled = serving("rollback", "--home", home, "--json").json
+    rolled = serving_commands.run("rollback", "--home", home, "--json").json
     assert (rolled["stable"], rolled["before"]["stable"], rolled["in_effect"]) == (5, 4, False)
-    assert "4 is good" in serving("history", "--home", home).stdout
+    assert "4 is good" in serving_commands.run("history", "--home", home).stdout
     with open(home / "serving" / "history.jsonl", "a") as file:
         file.write("cut off")
-    listed = serving("history", "--home", home, "--json")
+    listed = serving_commands.run("history", "--home", home, "--json")
     assert (len(listed.json["entries"]), listed.json["damaged"]) == (3, 1)
     assert "1 line(s) cannot be read" in listed.stderr
 
@@ -46,9 +43,9 @@ def test_changes_and_the_history_are_printed(serving: Serving, tmp_path: Path) -
     ],
 )
 def test_mistakes_end_with_a_message_and_the_exit_code(
-    serving: Serving, tmp_path: Path, arguments: list[str], code: int, says: str
+    tmp_path: Path, arguments: list[str], code: int, says: str
 ) -> None:
     home = [] if "--home" in arguments else ["--home", tmp_path]
-    done = serving(*arguments, *home)
+    done = serving_commands.run(*arguments, *home)
     assert done.code == code
     assert says in done.stderr
