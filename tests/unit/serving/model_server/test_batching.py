@@ -1,4 +1,4 @@
-"""Sharing runs: everybody gets the answer or error of its own, in as few runs as may be."""
+"""Batching: each request gets its own response or error, in as few runs as possible."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.model_server.batching import LARGE_BYTES, Batcher, Run, Steps, max_batch_size, run_alone
@@ -24,7 +24,7 @@ X, Y = (1, 0), (2, 0)
 
 
 class Doubling:
-    """A version that answers x + x, counts its runs, and refuses negative numbers."""
+    """A version that returns x + x, records the rows of its runs, and refuses negative numbers."""
 
     def __init__(self, max_batch_size: int = 64) -> None:
         self.max_batch_size, self.runs = max_batch_size, []  # type: int, list[int]
@@ -39,11 +39,11 @@ class Doubling:
 
 def request(version: Doubling, x: Array, fetch: tuple[int, int] = Y, closed: list[Array] | None = None) -> Steps[Array]:
     try:
-        (answer,) = yield Run(cast(Servable, version), [(X, x)], [fetch])
+        (fetched,) = yield Run(cast(Servable, version), [(X, x)], [fetch])
     finally:
         if closed is not None:
             closed.append(x)
-    return answer
+    return fetched
 
 
 def refused() -> Steps[Array]:
@@ -52,7 +52,7 @@ def refused() -> Steps[Array]:
 
 
 def run_together(requests: Sequence[Steps[Array]]) -> list[Array | BaseException]:
-    """All at the same time, on a loop of their own."""
+    """Run all requests at the same time, on their own event loop."""
 
     async def gathered() -> list[Array | BaseException]:
         batcher = Batcher(Workers(limit=2))
@@ -68,7 +68,8 @@ ARRAYS = st.builds(
 
 
 @given(st.lists(ARRAYS, max_size=20), st.integers(1, 12))
-def test_together_is_as_alone(arrays: list[Array], size: int) -> None:
+@settings(max_examples=50)
+def test_a_shared_run_returns_what_separate_runs_return(arrays: list[Array], size: int) -> None:
     version = Doubling(size)
     closed: list[Array] = []
     outcomes = run_together([request(version, x, closed=closed) for x in arrays])
@@ -82,16 +83,17 @@ def test_together_is_as_alone(arrays: list[Array], size: int) -> None:
 
 
 @given(st.lists(st.integers(1, 9), max_size=20), st.integers(1, 12))
-def test_runs_are_as_full_as_they_may_be(rows: list[int], size: int) -> None:
+@settings(max_examples=50)
+def test_runs_are_as_full_as_possible(rows: list[int], size: int) -> None:
     version = Doubling(size)
     run_together([request(version, np.ones((n, 2), np.float32)) for n in rows])
     assert sum(version.runs) == sum(rows)
     assert all(total <= max(size, *rows) for total in version.runs)
-    if sum(rows) <= size:  # those that come first may leave alone
+    if sum(rows) <= size:  # the first request may run before the others arrive
         assert len(version.runs) <= 2
 
 
-def test_what_is_not_of_one_kind_shares_no_run() -> None:
+def test_requests_of_different_kinds_share_no_run() -> None:
     one, other = Doubling(), Doubling()
     ones = np.ones((1, 2), np.float32)
     kinds = [ones, np.ones((1, 3), np.float32), np.ones((1, 2)), np.float32(1)]
@@ -99,32 +101,32 @@ def test_what_is_not_of_one_kind_shares_no_run() -> None:
     assert (sorted(one.runs), other.runs) == ([0, 1, 1, 2], [1])
 
 
-def test_answers_that_are_not_by_row_are_asked_for_again() -> None:
+def test_requests_whose_outputs_are_not_by_row_run_again_alone() -> None:
     version = Doubling()
     outcomes = run_together([request(version, np.ones((1, 2)), fetch=(3, 0)) for _ in range(2)])
     assert [len(cast(Array, o)) for o in outcomes] == [3, 3] and version.runs == [2, 1, 1]
 
 
-def test_a_request_that_fails_before_its_run_spoils_nothing() -> None:
-    failed, answered = run_together([refused(), request(Doubling(), np.ones(1))])
-    assert isinstance(failed, ServingError) and list(cast(Array, answered)) == [2]
+def test_a_request_that_fails_before_its_run_affects_no_other() -> None:
+    failed, good = run_together([refused(), request(Doubling(), np.ones(1))])
+    assert isinstance(failed, ServingError) and list(cast(Array, good)) == [2]
     with pytest.raises(ServingError, match="no such signature"):
         run_alone(refused())
 
 
-def test_a_large_answer_is_put_together_by_a_worker() -> None:
+def test_a_large_response_is_encoded_by_a_worker() -> None:
     threads = []
 
     def large(version: Doubling) -> Steps[Array]:
-        (answer,) = yield Run(cast(Servable, version), [(X, np.ones((1, LARGE_BYTES)))], [Y])
+        (fetched,) = yield Run(cast(Servable, version), [(X, np.ones((1, LARGE_BYTES)))], [Y])
         threads.append(threading.current_thread())
-        return answer
+        return fetched
 
-    (answer,) = run_together([large(Doubling())])
-    assert cast(Array, answer).sum() == 2 * LARGE_BYTES and threads != [threading.main_thread()]
+    (response,) = run_together([large(Doubling())])
+    assert cast(Array, response).sum() == 2 * LARGE_BYTES and threads != [threading.main_thread()]
 
 
-def test_a_request_whose_client_has_gone_holds_on_until_its_run_is_over() -> None:
+def test_a_cancelled_request_holds_its_version_until_its_run_ends() -> None:
     running, go_on = threading.Event(), threading.Event()
 
     class Slow(Doubling):
@@ -133,22 +135,22 @@ def test_a_request_whose_client_has_gone_holds_on_until_its_run_is_over() -> Non
             go_on.wait(5)
             return super().run(*arguments)
 
-    async def leave() -> None:
+    async def cancel() -> None:
         closed: list[Array] = []
         batcher = Batcher(Workers(limit=1))
-        asked = asyncio.create_task(batcher.run(request(Slow(), np.ones(1), closed=closed)))
+        task = asyncio.create_task(batcher.run(request(Slow(), np.ones(1), closed=closed)))
         await asyncio.to_thread(running.wait, 5)
-        asked.cancel()
+        task.cancel()
         await asyncio.sleep(0.02)
-        assert asked.cancelled() and not closed
+        assert task.cancelled() and not closed
         go_on.set()
         while not closed:
             await asyncio.sleep(0.01)
 
-    asyncio.run(asyncio.wait_for(leave(), 5))
+    asyncio.run(asyncio.wait_for(cancel(), 5))
 
 
-def test_a_run_that_breaks_down_leaves_nobody_waiting() -> None:
+def test_a_run_that_crashes_leaves_no_request_waiting() -> None:
     class Broken(Doubling):
         def run(self, *_: Any) -> list[Array]:
             raise MemoryError("no room")

@@ -1,4 +1,4 @@
-"""Our messages against the official ones: TensorFlow's and tensorflow-serving-api's."""
+"""Our messages compared with the official ones: TensorFlow's and tensorflow-serving-api's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NUMERIC = [
     *(np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64),
 ]
 SHAPES = npst.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)
-# TensorFlow's Python, too, passes single values through Python's float, which makes a signalling NaN a quiet one.
+# Without NaN: TensorFlow's Python converts single values to float, which makes a signalling NaN a quiet one.
 NUMBERS = st.sampled_from(NUMERIC).flatmap(
     lambda dtype: npst.arrays(dtype, SHAPES, elements=npst.from_dtype(np.dtype(dtype), allow_nan=False))
 )
@@ -72,20 +72,20 @@ def test_nan_and_infinity_survive(dtype: type[np.floating[Any]], content: bool) 
 
 
 @given(NUMBERS)
-def test_numbers_become_the_very_bytes_that_tensorflow_writes(array: np.ndarray) -> None:
+def test_numbers_become_the_same_bytes_as_in_tensorflow(array: np.ndarray) -> None:
     # TensorFlow's Python puts single values and booleans into the typed field, most others into tensor_content.
     theirs = tf.make_tensor_proto(array)
     assert serialized(to_proto(array, content=bool(theirs.tensor_content))) == serialized(theirs)
 
 
 @given(STRINGS)
-def test_strings_become_the_very_bytes_that_tensorflow_writes(strings: np.ndarray) -> None:
+def test_strings_become_the_same_bytes_as_in_tensorflow(strings: np.ndarray) -> None:
     theirs = tf.make_tensor_proto(as_bytes(strings), tf.string, strings.shape)
     assert serialized(to_proto(strings)) == serialized(theirs)
 
 
 @given(NUMBERS | STRINGS, st.booleans())
-def test_tensorflow_reads_what_we_write_and_we_what_it_writes(array: np.ndarray, content: bool) -> None:
+def test_each_side_reads_what_the_other_writes(array: np.ndarray, content: bool) -> None:
     if array.dtype == np.object_:
         array = as_bytes(array)
     theirs = tf.make_ndarray(TensorProto.FromString(to_proto(array, content=content).SerializeToString()))
@@ -98,7 +98,7 @@ def test_tensorflow_reads_what_we_write_and_we_what_it_writes(array: np.ndarray,
 
 @given(st.sampled_from([d for d in NUMERIC if np.dtype(d).kind != "c"]), SHAPES, st.data())
 @settings(deadline=None)  # the first call into TensorFlow starts its kernels
-def test_missing_values_are_filled_as_tensorflow_fills_them(
+def test_missing_values_are_filled_as_in_tensorflow(
     dtype: type[np.generic], shape: tuple[int, ...], data: st.DataObject
 ) -> None:
     proto = to_proto(np.ones(data.draw(st.integers(0, int(np.prod(shape)))), dtype))
@@ -130,14 +130,14 @@ def test_contradictions_are_refused(proto: pb.TensorProto) -> None:
 @pytest.mark.parametrize(
     "values", [np.array(["2020-01-01"], "M8[D]"), np.zeros(2, "i4,f4"), np.zeros(1, np.longdouble)]
 )
-def test_dtypes_without_tensor_form_are_refused(values: np.ndarray) -> None:
+def test_dtypes_without_a_data_type_are_refused(values: np.ndarray) -> None:
     with pytest.raises(TensorError, match="has no TensorProto form"):
         to_proto(values)
 
 
 # ---- every message of serving.proto ----
 
-# tensorflow-serving-api does not ship these. They are read as text only, where names count and numbers do not.
+# tensorflow-serving-api does not have these. They are read as text only, so names matter and numbers do not.
 NOT_SHIPPED = {
     "PrometheusConfig": {1: ("enable", "bool"), 2: ("path", "string")},
     "MonitoringConfig": {1: ("prometheus_config", "message")},
@@ -153,7 +153,7 @@ NOT_SHIPPED = {
         9: ("max_execution_batch_size", "message"),
     },
 }
-# The official ones are enums, ours int32: the same on the wire, and ours takes numbers that it has no name for.
+# The official fields are enums, ours int32: the same encoding, and ours accepts numbers without a name.
 WIRE_TYPES = {FieldDescriptor.TYPE_ENUM: FieldDescriptor.TYPE_INT32}
 
 
@@ -165,7 +165,7 @@ def all_messages() -> list[Descriptor]:
 
 
 def local_name(message: Any) -> str:
-    """Without its package: the official messages live in two."""
+    """Return a message's name without its package; the official ones are in two packages."""
     name: str = message.full_name
     for package in ("mnist_tfx.serving.", "tensorflow.serving.", "tensorflow."):
         name = name.removeprefix(package)
