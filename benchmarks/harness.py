@@ -29,7 +29,7 @@ HOST: Final = "127.0.0.1"
 START_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 20.0
 SETTLE_TIMEOUT_S: Final = 30.0
-POLL_S: Final = 0.02
+POLL_S: Final = 0.005
 
 
 def argument_parser(doc: str | None, *, home: bool = False) -> argparse.ArgumentParser:

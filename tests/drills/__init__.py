@@ -1,1 +1,1 @@
-"""Attacks on the product, each while a server answers: what happens, and what is served before and after."""
+"""Faults injected into a home that is being served: what happens, and which version is served before and after."""

@@ -1,12 +1,11 @@
-"""Hold the drills: `python -m tests.drills` (`make drills`).
+"""Run the drills: `python -m tests.drills` (`make drills`).
 
-Writes build/drills.json and build/drills.md, a table of what each fault led to. The 200 random kills are apart:
-`python -m tests.drills.kills`. A rollback under load is in `python -m benchmarks.serving.rollback`.
+Writes build/drills.json and build/drills.md, a table of faults and their results. The random kills are a command of
+their own: `python -m tests.drills.kills`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
@@ -14,56 +13,55 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from benchmarks import pages
-from tests.drills import faults
-from tests.drills.drill import Fault, Range, Row
-from tests.drills.product import REPOSITORY
+from benchmarks import harness, pages
+from tests.drills.drill import DrillHome, Fault, Row
+from tests.drills.faults import concurrency, data, files, kills, model
 
-RESULT_FILE: Final = REPOSITORY / "build" / "drills.json"
+RESULT: Final = "drills.json"
 FAULTS: Final[dict[str, Fault]] = {
-    "six of ten training labels poisoned": faults.poisoned_labels,
-    "a model blind to one digit, good on average": faults.blind_to_one_digit,
-    "training diverges": faults.diverging_training,
-    "NaN weights exported, bounds that all models pass": faults.nan_weights,
-    "a weight file tampered with after the push": faults.tampered_weights,
-    "a manifest edited by hand": faults.edited_manifest,
-    "two version folders swapped": faults.swapped_versions,
-    "two version folders swapped slowly, while the server looks": faults.slowly_swapped_versions,
-    "half a copy appears under a higher number": faults.half_copied_version,
-    "a whole model that nobody blessed appears": faults.unblessed_version,
-    "the disk is full during the push": faults.full_disk,
-    "two processes push at once": faults.two_pushers,
-    "two pipelines on one home": faults.second_run,
-    "`kill -9` at every node": faults.killed_at_every_node,
-    "`kill -9` at random moments in InfraValidator": faults.killed_in_infra_validator,
-    "`kill -9` at random moments in Pusher": faults.killed_in_pusher,
+    "six of ten training labels poisoned": data.poisoned_labels,
+    "a model blind to one digit, good on average": data.blind_to_one_digit,
+    "training diverges": model.diverging_training,
+    "NaN weights exported, thresholds that all models pass": model.nan_weights,
+    "a weight file tampered with after the push": files.tampered_weights,
+    "a manifest edited by hand": files.edited_manifest,
+    "two version folders swapped": files.swapped_versions,
+    "two version folders swapped slowly, while the server polls": files.slowly_swapped_versions,
+    "half a copy appears under a higher number": files.half_copied_version,
+    "a complete model that was not blessed appears": files.unblessed_version,
+    "the disk is full during the push": files.full_disk,
+    "two processes push at once": concurrency.two_pushers,
+    "two pipelines on one home": concurrency.second_run,
+    "`kill -9` at every node": kills.killed_at_every_node,
+    "`kill -9` at random moments in InfraValidator": kills.killed_in_infra_validator,
+    "`kill -9` at random moments in Pusher": kills.killed_in_pusher,
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", action="append", help="words of a fault's name; repeatable")
-    parser.add_argument("--folder", type=Path, help="to work in; a temporary one if not named")
+    parser = harness.argument_parser(__doc__)
+    parser.add_argument("--only", action="append", help="part of a fault's name; repeatable")
+    parser.add_argument("--folder", type=Path, help="for the home (default: a temporary folder)")
     options = parser.parse_args()
     chosen = {k: v for k, v in FAULTS.items() if not options.only or any(words in k for words in options.only)}
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as temporary:
-        place = options.folder or Path(temporary)
-        place.mkdir(parents=True, exist_ok=True)
-        ground = Range(place.resolve())
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        home = DrillHome(folder.resolve())
         for name, fault in chosen.items():
             started = time.monotonic()
-            row = ground.hold(name, fault)
+            row = home.run(name, fault)
             rows.append(row)
-            verdict = f"FAILED: {'; '.join(row.problems)}" if row.problems else row.happened
-            print(f"{name}: {verdict} ({time.monotonic() - started:.0f} s)", flush=True)
-    held = {row.fault: asdict(row) for row in rows}
-    if options.only and RESULT_FILE.is_file():  # the others as they were held before
-        held = {row["fault"]: row for row in json.loads(RESULT_FILE.read_text())["rows"]} | held
-    document = {"rows": [held[name] for name in FAULTS if name in held]}
-    RESULT_FILE.parent.mkdir(exist_ok=True)
-    RESULT_FILE.write_text(json.dumps(document, indent=1))
-    RESULT_FILE.with_suffix(".md").write_text(pages.drills(document) + "\n")
+            outcome = f"FAILED: {'; '.join(row.problems)}" if row.problems else row.happened
+            print(f"{name}: {outcome} ({time.monotonic() - started:.0f} s)", flush=True)
+    known = {row.fault: asdict(row) for row in rows}
+    record = harness.RESULTS / RESULT
+    if options.only and record.is_file():  # keep the rows of the other faults
+        known = {row["fault"]: row for row in json.loads(record.read_text())["rows"]} | known
+    document = {"rows": [known[name] for name in FAULTS if name in known]}
+    harness.write_result(RESULT, document)
+    record.with_suffix(".md").write_text(pages.drills(document) + "\n")
     if any(row.problems for row in rows):
         raise SystemExit(1)
 
