@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from pipeline import settings
+from pipeline.kubeflow.compile import compiled
 from tests.conftest import ROOT, Done, Pipeline, quick
 from tests.support.kfp_emulation import Cluster, TaskFailed, TaskRun
 
@@ -60,11 +62,8 @@ class Runs:
 def runs(pipeline: Pipeline, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     root = tmp_path_factory.mktemp("kubeflow")
     package, home, volume = root / "pipeline.yaml", root / "home", root / "volume"
-    done = pipeline(
-        *("compile", "--config", ROOT / "configs" / "quick.toml", "--output", package, "--home", root / "compiler"),
-        *("--set", f"kubeflow.volume_path={volume}", "--set", f"kubeflow.volume_claim={CLAIM}"),
-    )
-    assert done.code == 0, done.stderr
+    overrides = [f"kubeflow.volume_path={volume}", f"kubeflow.volume_claim={CLAIM}"]
+    package.write_text(compiled(settings.load(ROOT / "configs" / "quick.toml", overrides)))
     with Cluster(root / "cluster", package) as cluster, ThreadPoolExecutor() as pool:
         (cluster.claim(CLAIM) / "digits").symlink_to(data)
         source = {"data_source": f"{volume}/digits"}

@@ -1,9 +1,9 @@
 """An emulation of open-source KFP's driver and launcher, to run a compiled package without a cluster.
 
-It does what their source does, not what TFX expects: each task is a process with its own file system, inputs come from
-an object store by URI and without their types, each task has an undeclared output `executor-logs`, empty folders get
-lost, nulls in metadata are rejected, and a volume exists only while a task that mounts it runs. Not emulated: pods,
-images, permissions, KFP's cache, parallel tasks of a run.
+It does what their source does, not what TFX expects: each task has its own file system, inputs come from an object
+store by URI and without their types, each task has an undeclared output `executor-logs`, empty folders get lost, nulls
+in metadata are rejected, and a volume exists only while a task that mounts it runs. Each task is a fork of
+kfp_task_host.py, which imports TFX once for all. Not emulated: pods, images, permissions, KFP's cache, parallel tasks.
 """
 
 from __future__ import annotations

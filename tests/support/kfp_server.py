@@ -1,6 +1,6 @@
-"""A small API server of Kubeflow Pipelines over real HTTP: the routes that `submit` uses, and its faults.
+"""A small API server of Kubeflow Pipelines over real HTTP: the routes that `submit` uses, and faults on request.
 
-The shapes of the answers are those of KFP's v2beta1 API; it plays a run from a script.
+Its responses have the shape of KFP's v2beta1 API. The states of the run come from a script.
 """
 
 from __future__ import annotations
@@ -39,24 +39,25 @@ def task(
 
 @dataclass
 class KfpServer:
-    """Answers GETs of the run with the frames of `script`, one after another; the last stays.
+    """Returns one entry of `script` for each GET of the run; the last entry is repeated.
 
     Attributes:
-        script: (state of the run, task details) for each look at it.
+        script: (state of the run, task details) for each poll.
         logs: by pod name.
-        token: bearer token that it wants; None for none.
-        vanish_after: looks at the run after which it closes its socket for good.
-        broken_looks: how many looks it answers with half a body, then HTTP 503, first.
-        created: bodies of the runs that were created.
+        token: the bearer token that it requires; None for none.
+        vanish_after: number of polls after which it closes its socket for good.
+        failed_polls: number of polls that fail first: one with half a body, the others with HTTP 503.
+        created: bodies of the requests that created runs.
+        polls: number of polls so far.
     """
 
     script: Sequence[tuple[str, list[dict[str, Any]]]]
     logs: dict[str, str] = field(default_factory=dict)
     token: str | None = None
     vanish_after: int | None = None
-    broken_looks: int = 0
+    failed_polls: int = 0
     created: list[dict[str, Any]] = field(default_factory=list)
-    looks: int = 0
+    polls: int = 0
 
     def __enter__(self) -> Self:
         outer = self
@@ -87,40 +88,40 @@ class KfpServer:
         if not self._allowed(request):
             return
         if path == "/apis/v2beta1/healthz":
-            self._answer(request, 200, {"multi_user": False, "tag_name": "2.16.0"})
+            self._respond(request, 200, {"multi_user": False, "tag_name": "2.16.0"})
         elif path == "/apis/v2beta1/experiments":
-            self._answer(
+            self._respond(
                 request, 200, {"experiments": [{"experiment_id": "e1", "display_name": "Default"}], "total_size": 1}
             )
         elif path == f"/apis/v2beta1/runs/{RUN_ID}":
-            self._look(request)
+            self._poll(request)
         elif path.startswith(f"/apis/v1alpha1/runs/{RUN_ID}/nodes/") and path.endswith("/log"):
             log = self.logs.get(path.split("/")[-2])
-            self._answer(
+            self._respond(
                 request, 200 if log is not None else 500, log if log is not None else {"error_message": "gone"}
             )
         else:
-            self._answer(request, 404, {"error": "Not Found", "code": 5, "message": "Not Found"})
+            self._respond(request, 404, {"error": "Not Found", "code": 5, "message": "Not Found"})
 
-    def _look(self, request: BaseHTTPRequestHandler) -> None:
-        self.looks += 1
-        if self.vanish_after is not None and self.looks > self.vanish_after:
+    def _poll(self, request: BaseHTTPRequestHandler) -> None:
+        self.polls += 1
+        if self.vanish_after is not None and self.polls > self.vanish_after:
             self._http.socket.close()
             request.connection.close()
             return
-        if self.looks <= self.broken_looks:
-            if self.looks == 1:  # half an answer
+        if self.polls <= self.failed_polls:
+            if self.polls == 1:
                 request.send_response(200)
                 request.send_header("Content-Length", "1000")
                 request.end_headers()
                 request.wfile.write(b'{"run_id"')
                 request.close_connection = True
             else:
-                self._answer(request, 503, "upstream connect error")
+                self._respond(request, 503, "upstream connect error")
             return
-        state, details = self.script[min(self.looks - self.broken_looks, len(self.script)) - 1]
+        state, details = self.script[min(self.polls - self.failed_polls, len(self.script)) - 1]
         body: dict[str, Any] = {"run_id": RUN_ID, "state": state, "run_details": {"task_details": details}}
-        self._answer(request, 200, body)
+        self._respond(request, 200, body)
 
     def _post(self, request: BaseHTTPRequestHandler) -> None:
         body = json.loads(request.rfile.read(int(request.headers["Content-Length"])))
@@ -128,17 +129,17 @@ class KfpServer:
             return
         if request.path.startswith("/apis/v2beta1/runs"):
             self.created.append(body)
-            self._answer(request, 200, {"run_id": RUN_ID, "state": "PENDING", "display_name": body["display_name"]})
+            self._respond(request, 200, {"run_id": RUN_ID, "state": "PENDING", "display_name": body["display_name"]})
         else:
-            self._answer(request, 200, {"experiment_id": "e1", "display_name": "Default"})
+            self._respond(request, 200, {"experiment_id": "e1", "display_name": "Default"})
 
     def _allowed(self, request: BaseHTTPRequestHandler) -> bool:
         if self.token is None or request.headers.get("Authorization") == f"Bearer {self.token}":
             return True
-        self._answer(request, 401, {"error": "Unauthenticated", "code": 16, "message": "Unauthenticated"})
+        self._respond(request, 401, {"error": "Unauthenticated", "code": 16, "message": "Unauthenticated"})
         return False
 
-    def _answer(self, request: BaseHTTPRequestHandler, code: int, body: Any) -> None:
+    def _respond(self, request: BaseHTTPRequestHandler, code: int, body: Any) -> None:
         content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
         request.send_response(code)
         request.send_header("Content-Type", "text/plain" if isinstance(body, str) else "application/json")

@@ -153,7 +153,7 @@ def test_without_logs_the_server_s_reason_is_shown(package: Path, tmp_path: Path
 def test_not_waiting_only_starts_the_run(package: Path, tmp_path: Path) -> None:
     with KfpServer([("RUNNING", [])]) as server:
         done = submit(package, server.host, tmp_path, "--json")
-        assert server.looks == 0
+        assert server.polls == 0
     assert done.code == 0
     assert done.json == {"run_id": RUN_ID, "status": "submitted", "url": f"{server.host}/#/runs/details/{RUN_ID}"}
 
@@ -170,11 +170,11 @@ def test_interrupting_the_wait_leaves_the_run_alone(package: Path, tmp_path: Pat
     with KfpServer([("RUNNING", task("Trainer", "RUNNING"))]) as server:
         words = pipeline_command(*command(package, server.host, tmp_path, "--wait"))
         for number, code in signals.items():
-            server.looks = 0
+            server.polls = 0
             with subprocess.Popen(
                 words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
             ) as waiting:
-                while not server.looks:
+                while not server.polls:
                     time.sleep(0.02)
                 waiting.send_signal(number)
                 _, stderr = waiting.communicate(timeout=30)
@@ -191,7 +191,7 @@ def test_the_wait_gives_up_after_repeated_connection_errors(package: Path, tmp_p
 
 
 def test_temporary_errors_of_the_server_are_retried(package: Path, tmp_path: Path) -> None:
-    with KfpServer([("SUCCEEDED", details(*PUSHED))], LOGS, broken_looks=3) as server:
+    with KfpServer([("SUCCEEDED", details(*PUSHED))], LOGS, failed_polls=3) as server:
         done = submit(package, server.host, tmp_path, "--wait")
     assert done.code == 0, done.stderr
     assert "version 1700000000" in done.stdout
