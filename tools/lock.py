@@ -1,7 +1,6 @@
-"""Write requirements.lock: every package of every extra, hashed, without URLs, for all platforms and Pythons.
+"""Write requirements.lock: all packages of all extras with hashes, without URLs, for all platforms and Pythons.
 
-compat/uv.toml tells the resolver what old glibc needs. Whole-file replacement: a failed resolution leaves the
-old lock as it was.
+compat/uv.toml has the resolver's constraints for old glibc. If the resolution fails, requirements.lock is unchanged.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ def main() -> None:
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     if done.returncode != 0:
         new.unlink(missing_ok=True)
-        raise SystemExit("lock: no resolution; requirements.lock is unchanged")
+        raise SystemExit("lock: the resolution failed; requirements.lock is unchanged")
     if "://" in new.read_text():
         new.unlink()
-        raise SystemExit("lock: the resolver wrote an address; requirements.lock is unchanged")
+        raise SystemExit("lock: the resolver wrote a URL; requirements.lock is unchanged")
     new.replace(LOCK)
     count = sum("==" in line for line in LOCK.read_text().splitlines())
     print(f"lock: {count} packages in {LOCK.name}; `make setup` installs them")

@@ -1,10 +1,10 @@
 """Create .venv from requirements.lock. Needs only Python (pip, venv), make and a C++ compiler.
 
-`python3 tools/setup.py` is what `make setup` runs. It uses the standard library alone, because it
-runs before anything is installed. A second run finds the stamp that the first one wrote last and
-does nothing; an interrupted run left no stamp, so the next one simply goes on.
+`make setup` runs `python3 tools/setup.py`. It uses the standard library only, because it runs before anything is
+installed. Its last step writes a stamp. A run that finds the stamp does nothing; after an interrupted run there is
+none, so the next run installs again.
 
-Exit codes: 0 ready, 5 this machine lacks something (the message says what and how to get it).
+Exit codes: 0 ready, 5 this machine lacks something (the message says what, and how to install it).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements.lock"
 STAMP = VENV / "setup.sha256"
 EXIT_ENVIRONMENT = 5
-MIN_FREE_BYTES = 6 * 1024**3  # the environment takes 3 GB; its wheels are cached beside it
+MIN_FREE_BYTES = 6 * 1024**3  # the environment needs 3 GB, the cache of its wheels as much
 
 
 def refuse(problem: str, remedy: str) -> NoReturn:
@@ -38,23 +38,23 @@ def refuse(problem: str, remedy: str) -> NoReturn:
 
 
 def check_machine() -> None:
-    """Refuse at once, in words, what would otherwise fail in the middle of an install."""
+    """Check at once what would otherwise fail during the installation. Exits with EXIT_ENVIRONMENT."""
     version = sys.version_info[:2]
     if not (3, 11) <= version < (3, 14):
         refuse(
             f"Python {platform.python_version()} is outside 3.11 to 3.13, which TFX 1.21 supports.",
-            "Name another interpreter: make setup PYTHON=python3.11",
+            "Use another interpreter: make setup PYTHON=python3.11",
         )
     if (sys.platform, platform.machine()) not in {("linux", "x86_64"), ("darwin", "arm64")}:
         refuse(
-            f"{sys.platform} on {platform.machine()} has no wheels of TensorFlow 2.21's companions.",
+            f"{sys.platform} on {platform.machine()}: packages that belong to TensorFlow 2.21 have no wheels for it.",
             "Use Linux on x86-64 or macOS on Apple silicon.",
         )
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
         refuse("This Python has no venv or no pip.", "Debian, Ubuntu: apt-get install python3-venv python3-pip")
     if not any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++")):
         refuse(
-            "No C++ compiler: two dependencies of TFX (pyfarmhash, rouge-score) come as source.",
+            "No C++ compiler: two dependencies of TFX (pyfarmhash, rouge-score) must be compiled.",
             "Debian, Ubuntu: apt-get install g++    macOS: xcode-select --install",
         )
     if not Path(sysconfig.get_paths()["include"], "Python.h").exists():
@@ -68,7 +68,7 @@ def check_machine() -> None:
 
 
 def wanted_state() -> str:
-    """What .venv is made from: the lock, the project's metadata, the backfill, the interpreter."""
+    """Hash of everything that .venv depends on: the lock, the project's metadata, compat/, the interpreter."""
     digest = hashlib.sha256(f"{sys.version}|{ROOT}".encode())
     files = [LOCK, ROOT / "pyproject.toml", Path(__file__), *sorted((ROOT / "compat").rglob("*.*"))]
     for file in files:
@@ -78,10 +78,10 @@ def wanted_state() -> str:
 
 
 def step(what: str, *command: str | Path) -> None:
-    """Run one command, showing its progress lines (without the list of every package installed)."""
+    """Run one command and show its progress, without the list of installed packages."""
     started = time.monotonic()
     print(f"setup: {what} ...", file=sys.stderr, flush=True)
-    # Our own environment only: an active venv or PYTHONPATH must not leak into this one.
+    # An active venv or PYTHONPATH must have no effect on .venv.
     environment = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"}}
     words = [str(part) for part in command]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -98,10 +98,10 @@ def step(what: str, *command: str | Path) -> None:
 
 
 def uv_requirement() -> str:
-    """The lock's own entry of uv, hashes included: the installer is as pinned as what it installs."""
+    """The entry of uv in the lock, with hashes: the installer is pinned like the packages."""
     found = re.search(r"^uv==.*\n(?: +--hash=.*\n)*", LOCK.read_text(), re.MULTILINE)
     if found is None:
-        refuse("requirements.lock does not name uv.", "Restore the file, or regenerate it: make lock")
+        refuse("requirements.lock has no entry for uv.", "Restore the file, or regenerate it: make lock")
     return found.group(0)
 
 
@@ -116,7 +116,7 @@ def install() -> None:
             requirement.flush()
             pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes")
             step("install uv", *pip, "-r", requirement.name)
-    # Compiled here because with PYTHONDONTWRITEBYTECODE set every process would compile TFX anew (16 s each).
+    # Compile here: with PYTHONDONTWRITEBYTECODE set, every process would compile TFX again (16 s each).
     step(
         "install the locked packages (1 GB to download the first time)",
         *(uv, "pip", "sync", "--python", python, "--require-hashes", "--compile-bytecode", LOCK),
@@ -131,12 +131,12 @@ def install() -> None:
 def main() -> None:
     check_machine()
     state = wanted_state()
-    # Two `make` in one clone: the second waits here, then finds the stamp.
+    # If two `make` run in one clone, the second one waits here and then finds the stamp.
     with open(ROOT / ".setup.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("setup: another one is under way in this clone: waiting for it", file=sys.stderr, flush=True)
+            print("setup: waiting for another setup in this clone", file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
         if STAMP.exists() and STAMP.read_text() == state:
             return

@@ -1,4 +1,4 @@
-"""Take out of this environment what only developers need: the extras `dev` and `bench`. For the image of the tasks."""
+"""Uninstall the packages of the extras `dev` and `bench`; used when the image of the Kubeflow tasks is built."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOR_DEVELOPERS = ("dev", "bench")
 
 
 def names(pyproject: str) -> list[str]:
-    """Packages of the developers' extras that the product itself does not ask for."""
+    """Packages of these extras that the product itself does not require."""
     project = tomllib.loads(pyproject)["project"]
     extras = project["optional-dependencies"]
     kept = [*project["dependencies"], *(line for k, v in extras.items() if k not in FOR_DEVELOPERS for line in v)]
