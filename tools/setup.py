@@ -29,7 +29,7 @@ VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements.lock"
 STAMP = VENV / "setup.sha256"
 EXIT_ENVIRONMENT = 5
-MIN_FREE_BYTES = 6 * 1024**3  # the environment needs 3 GB, the cache of its wheels as much
+MIN_FREE_BYTES = 6 * 1024**3  # the environment needs 3 GB, the cache of its wheels further space
 
 
 def refuse(problem: str, remedy: str) -> NoReturn:
