@@ -108,7 +108,8 @@ def test_a_bad_model_is_never_pushed(pipeline: Pipeline, first: Done, data: Path
     assert "accuracy[overall]" in below_the_bound.stderr
     assert "< 0.9900" in below_the_bound.stderr
 
-    worse = quick(data, home, "--set", "train.steps=1", "--set", "gate.min_accuracy=0.0")
+    bounds = ("--set", "gate.min_accuracy=0.0", "--set", "gate.max_accuracy_drop=0.01")
+    worse = quick(data, home, "--set", "train.steps=1", *bounds)
     below_the_baseline = pipeline(*worse)
     assert below_the_baseline.code == 3
     failed = {check["metric"] for check in below_the_baseline.json["checks"] if not check["passed"]}
