@@ -1,0 +1,27 @@
+"""REST response bodies; test_rest_decode.py tests that every value survives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from serving.model_server.errors import Code, ServingError
+from serving.model_server.rest_encode import encoded, predict_response
+
+
+def test_outputs_without_rows_are_refused_by_row_only() -> None:
+    assert predict_response({"y": np.float32(0.1) * np.ones(())}, row=False) == {"outputs": pytest.approx(0.1)}
+    with pytest.raises(ServingError, match="Tensor name: y has no shape information"):
+        predict_response({"y": np.ones(())}, row=True)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.complex64])
+def test_dtypes_that_json_does_not_have(dtype: type) -> None:
+    with pytest.raises(ServingError, match="Conversion of tensor y") as caught:
+        predict_response({"y": np.ones(1, dtype)}, row=True)
+    assert caught.value.code == Code.UNIMPLEMENTED
+
+
+def test_float32_has_the_shortest_digits_and_nan_is_bare() -> None:
+    body = encoded(predict_response({"y": np.array([0.1, np.nan, -np.inf], np.float32)}, row=True))
+    assert body == b'{\n    "predictions": [0.1, NaN, -Infinity]\n}'
