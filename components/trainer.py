@@ -7,7 +7,7 @@ import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -27,6 +27,8 @@ from components.versions.weights import weights_sha256
 
 log = logging.getLogger(__name__)
 
+WEIGHTS_MODULE: Final = "components.training.loop"  # with its imports: the code that decides the weights
+
 
 def checkpoint_folder(settings: TrainSettings, model_folder: Path) -> Path:
     """Beside the folders of the executions, `<node>/model/<execution>`: a rerun is another execution."""
@@ -41,7 +43,7 @@ def checkpoint_key(settings: TrainSettings, source: Source, scale: PixelScale, c
         order=type(source).__name__,
         scale=hashlib.sha256(scale.scale.tobytes() + scale.offset.tobytes()).hexdigest(),
         classes=classes,
-        source=source_sha256(["components.training.loop"]),  # a checkpoint is useless to other code
+        source=source_sha256([WEIGHTS_MODULE]),
         tensorflow=tf.__version__,
     )
 

@@ -14,14 +14,14 @@ from components.common.settings import DataSettings, TransformSettings
 
 
 def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]) -> dict[str, tf.Tensor]:
-    """tf.Transform entry point; its graph travels inside the exported model.
+    """tf.Transform entry point; the exported model contains its graph.
 
     Args:
         inputs: image: string [batch, 1], `pixels` uint8 each; label: int64 [batch, 1].
         custom_config: {"pixels": height * width of an image, "scaling": TransformSettings.scaling ("unit" if absent)}
 
     Returns:
-        pixels: float32 [batch, height * width], range as the scaling says; label: int64 [batch]
+        pixels: float32 [batch, height * width], in the range of the scaling; label: int64 [batch]
     """
     raw = tf.io.decode_raw(tf.reshape(inputs[contract.IMAGE], [-1]), tf.uint8)  # uint8 [batch, pixels]
     raw = tf.reshape(raw, [-1, custom_config["pixels"]])
@@ -34,7 +34,7 @@ def preprocessing_fn(inputs: dict[str, tf.Tensor], custom_config: dict[str, Any]
 def _scaled(raw: tf.Tensor, scaling: str) -> tf.Tensor:
     """uint8 [batch, pixels] -> float32 [batch, pixels]; one scale and one offset for all pixels.
 
-    The Trainer relies on that: it augments raw pixels and then scales them (see training_data.pixel_scale).
+    The Trainer relies on that: it augments raw pixels and then scales them (see components/training/input_pipeline.py).
     """
     unit = tf.cast(raw, tf.float32) / contract.MAX_PIXEL  # 0..1
     if scaling == "unit":
@@ -48,8 +48,8 @@ def _scaled(raw: tf.Tensor, scaling: str) -> tf.Tensor:
 def _moments(raw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and standard deviation of all pixels of the train split, on the scale 0..1: float32 scalars.
 
-    Sums of whole numbers are the same in whatever order Beam adds them up, so equal data gives equal weights. Three
-    numbers per image reach the analyzer, not all its pixels.
+    Sums of whole numbers do not depend on the order in which Beam adds them up, so equal data gives equal weights. The
+    analyzer reads three numbers per image instead of all pixels.
     """
     whole = tf.cast(raw, tf.int64)
     per_image = tf.stack(

@@ -1,7 +1,7 @@
-"""Augmentation: every training image moved, turned, resized, slanted and bent a little, anew in each step.
+"""Augmentation: each step shifts, rotates, scales, shears and bends every training image by a small random amount.
 
-Stateless: what happens to an image depends on the seed, the step and its place in the batch, so that an interrupted
-run goes on exactly as it would have, and workers that share a batch draw the same as one alone.
+Stateless: the amounts depend on the seed, the step and the image's position in the batch. So a resumed run continues
+exactly as an uninterrupted one, and workers that share a batch draw the same amounts as a single one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Draws(NamedTuple):
 
 
 def draw(batch: int, seed: tf.Tensor) -> Draws:
-    """Draws for a batch; seed: int32 [2]. Not for XLA, whose generator takes 400 ns a number on a CPU."""
+    """Draws for a batch; seed: int32 [2]. Not compiled by XLA, whose generator takes 400 ns a number on a CPU."""
     return Draws(
         tf.random.stateless_uniform([6, batch], seed, -1.0, 1.0, alg="philox"),
         tf.random.stateless_normal([batch, 2, GRID * GRID], seed + 1, alg="philox"),
@@ -54,10 +54,10 @@ def augment(images: tf.Tensor, draws: Draws, size: tuple[int, int], settings: Tr
     return tf.reshape(bilinear(tf.reshape(images, [batch, *size]), y, x), [batch, size[0] * size[1]])
 
 
-# Two XLA programs: several times faster than op by op, and in one the points would be computed again for each use.
+# Two XLA programs: several times faster than op by op. A single program would compute the points again for each use.
 @tf.function(jit_compile=True)
 def source_points(draws: Draws, size: tuple[int, int], settings: TrainSettings) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where each output pixel comes from: y and x in pixels, both float32 [batch, height, width]."""
+    """The point of the source image for each output pixel: y and x in pixels, both float32 [batch, height, width]."""
     uniform = draws.affine[:, :, None, None]  # [6, batch, 1, 1]
     angle = math.radians(settings.augment_rotation_degrees) * uniform[0]  # [batch, 1, 1]
     zoom_y, zoom_x = (1.0 + settings.augment_scale * uniform[i] for i in (1, 2))
@@ -80,9 +80,9 @@ def source_points(draws: Draws, size: tuple[int, int], settings: TrainSettings) 
 
 
 def spread(length: int) -> npt.NDArray[np.float32]:
-    """Gaussian weights [length, GRID] that spread GRID control points over a side; rows have norm 1.
+    """Gaussian weights float32 [length, GRID] that interpolate GRID control points along a side; rows have norm 1.
 
-    So a field of independent standard normal control points has variance 1 everywhere.
+    With that norm, a field of independent standard normal control points has variance 1 everywhere.
     """
     distance = length / GRID
     control = (np.arange(GRID) + 0.5) * distance - 0.5
@@ -94,8 +94,8 @@ def spread(length: int) -> npt.NDArray[np.float32]:
 def bilinear(images: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """Sample images at points.
 
-    The four neighbours of a point travel as the four bytes of one word: one gather instead of four, which is what
-    takes the time.
+    The four neighbours of a point are packed into the four bytes of one word: one gather instead of four, because the
+    gather takes most of the time.
 
     Args:
         images: uint8 [batch, height, width]

@@ -1,7 +1,7 @@
-"""Checkpoints of a training run: one file, replaced in one rename, loaded whole and for the right run or not at all.
+"""Checkpoints of a training run: one file, replaced in one rename, loaded only if it is complete and of the same run.
 
 The file is a line of JSON (`key`, `step`, `sha256` of the rest, `history`), then a NumPy .npz of all variables. The key
-stands for everything that the weights depend on: settings, data, preprocessing, source. No TensorFlow import.
+is a hash of everything that the weights depend on: settings, data, preprocessing, source. No TensorFlow import.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 IGNORED_SETTINGS: Final = ("checkpoint_every_steps", "checkpoint_folder")  # they do not change the weights
-KEPT_FILES: Final = 5  # runs that were given up leave theirs; a checkpoint of the default network takes 2 MB
+KEPT_FILES: Final = 5  # of runs that were never finished; a checkpoint of the default network has 2 MB
 SUFFIX: Final = ".checkpoint"
 
 
@@ -38,8 +38,8 @@ class Checkpoint:
     history: list[dict[str, Any]]
 
 
-class UnfitError(Exception):
-    """Why a file cannot be resumed from."""
+class MismatchError(Exception):
+    """Why a run cannot resume from a file."""
 
 
 def run_key(settings: Mapping[str, Any], **rest: Any) -> str:
@@ -52,8 +52,8 @@ class Checkpoints:
     """The checkpoint of one run in a folder that runs share.
 
     Args:
-        folder: made when the first checkpoint is written.
-        key: of `run_key`.
+        folder: created with the first checkpoint.
+        key: the result of `run_key`.
     """
 
     def __init__(self, folder: Path, key: str) -> None:
@@ -63,18 +63,18 @@ class Checkpoints:
     def load(self, like: Arrays) -> Checkpoint | None:
         """The checkpoint, if there is one whose arrays have the names, shapes and dtypes of `like`.
 
-        A file that is damaged or of another run is ignored; a warning says why.
+        A file that is damaged or of another run is ignored, with a warning that says why.
         """
         try:
             return self._read(like)
         except FileNotFoundError:
             return None
-        except (UnfitError, OSError) as e:
-            log.warning("checkpoint %s is ignored, training starts anew: %s", self.path, e)
+        except (MismatchError, OSError) as e:
+            log.warning("checkpoint %s is ignored, training starts from step 0: %s", self.path, e)
             return None
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint. One that cannot be written is a warning: training goes on with the one before."""
+        """Replace the checkpoint. If it cannot be written, warn, keep the one before, and let training go on."""
         payload = io.BytesIO()
         np.savez(payload, **dict(checkpoint.arrays))  # type: ignore[arg-type]
         header = {
@@ -99,7 +99,7 @@ class Checkpoints:
                 temporary.unlink()
 
     def remove(self) -> None:
-        """The run is done: nothing is left to resume."""
+        """Delete the checkpoint of a finished run."""
         with suppress(OSError):
             self.path.unlink()
 
@@ -111,19 +111,19 @@ class Checkpoints:
             key, digest = header["key"], header["sha256"]
             step, history = int(header["step"]), list(header["history"])
         except (ValueError, KeyError, TypeError) as e:
-            raise UnfitError(f"its header cannot be read ({type(e).__name__})") from e
+            raise MismatchError(f"its header cannot be read ({type(e).__name__})") from e
         if key != self._key:
-            raise UnfitError("it is of other settings, data or source")
+            raise MismatchError("it is of other settings, data or source")
         if hashlib.sha256(payload).hexdigest() != digest:
-            raise UnfitError("it is truncated or damaged: its content does not have the SHA-256 of its header")
+            raise MismatchError("it is truncated or damaged: the SHA-256 of its content is not the one in its header")
         try:
             with np.load(io.BytesIO(payload), allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
         except (ValueError, zipfile.BadZipFile) as e:
-            raise UnfitError(f"its arrays cannot be read ({e})") from e
+            raise MismatchError(f"its arrays cannot be read ({e})") from e
         if (found := _form(arrays)) != (wanted := _form(like)):
-            odd = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-            raise UnfitError(f"it is of another architecture or optimizer: {', '.join(odd[:3])} differ")
+            different = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+            raise MismatchError(f"it is of another architecture or optimizer: {', '.join(different[:3])} differ")
         return Checkpoint(step, arrays, history)
 
     def _remove_oldest(self) -> None:

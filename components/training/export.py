@@ -1,4 +1,4 @@
-"""The SavedModel: one tf.Module whose three signatures all pass through the Transform graph."""
+"""The SavedModel: a tf.Module with three signatures, each of which applies the Transform graph."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ServingModel(tf.Module):
     def _probabilities(self, raw_images: tf.Tensor) -> tf.Tensor:
         """string [batch], height * width uint8 pixels each -> float32 [batch, classes]"""
         batch = tf.size(raw_images)
-        # The graph wants every raw feature; those that the pixels do not depend on may hold anything.
+        # The graph needs every raw feature as an input; the pixels do not depend on the others.
         features = {name: tf.zeros([batch, 1], dtype) for name, dtype in self._raw_dtypes.items()}
         features[contract.IMAGE] = tf.reshape(raw_images, [batch, 1])
         transformed = self.transform.transform_fn(features)
@@ -38,12 +38,12 @@ class ServingModel(tf.Module):
 
     def serve_images(self, images: tf.Tensor) -> Tensors:
         """images: uint8 [batch, height, width], 0..255 -> probabilities, classes"""
-        return _answer(self._probabilities(_pack_pixels(images, self._image_size)))
+        return _outputs(self._probabilities(_pack_pixels(images, self._image_size)))
 
     def serve_encoded(self, encoded_images: tf.Tensor) -> Tensors:
         """encoded_images: string [batch], PNG or JPEG of any size -> probabilities, classes"""
         images = tf.map_fn(self._decode, encoded_images, fn_output_signature=tf.uint8)
-        return _answer(self._probabilities(_pack_pixels(images, self._image_size)))
+        return _outputs(self._probabilities(_pack_pixels(images, self._image_size)))
 
     def serve_examples(self, inputs: tf.Tensor) -> Tensors:
         """inputs: string [batch], serialized tf.Example -> scores float32, classes string, both [batch, classes]"""
@@ -53,20 +53,22 @@ class ServingModel(tf.Module):
         return {contract.SCORES: scores, contract.CLASSES: tf.broadcast_to(labels, tf.shape(scores))}
 
     def _decode(self, encoded: tf.Tensor) -> tf.Tensor:
+        """string scalar -> uint8 [height, width]"""
         image = tf.io.decode_image(encoded, channels=1, expand_animations=False)  # uint8 [h, w, 1]
         resized = tf.image.resize(image, self._image_size, antialias=True)  # float32, exact at the same size
         return tf.reshape(tf.cast(tf.round(resized), tf.uint8), self._image_size)
 
 
-def _answer(probabilities: tf.Tensor) -> Tensors:
+def _outputs(probabilities: tf.Tensor) -> Tensors:
+    """float32 [batch, classes] -> probabilities, and classes int64 [batch]"""
     return {contract.PROBABILITIES: probabilities, contract.CLASSES: tf.argmax(probabilities, axis=1)}
 
 
 def _pack_pixels(images: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
-    """uint8 [batch, height, width] -> string [batch], the inverse of tf.io.decode_raw, which TensorFlow lacks.
+    """uint8 [batch, height, width] -> string [batch]: the inverse of tf.io.decode_raw, which TensorFlow lacks.
 
-    A serialized TensorProto ends with its tensor_content (field 4, the last one set), so the rows are the tail
-    of that string, cut at equal distances. One memory copy; joining 784 one-byte strings takes five times longer.
+    A serialized TensorProto ends with its tensor_content (field 4, the last one set): the end of that string is the
+    rows, of equal length. This needs one memory copy; joining 784 one-byte strings takes five times longer.
     """
     pixels = image_size[0] * image_size[1]
     batch = tf.shape(images)[0]

@@ -1,7 +1,7 @@
-"""Examples for the training loop: raw uint8 pixels, resident in memory or streamed, in an order that the seed decides.
+"""Examples for the training loop: raw uint8 pixels, in memory or streamed, in an order that depends on the seed.
 
-Both sources answer `take(start, stop)` with what the steps start .. stop-1 need, and `pick` turns one step's part of
-it into images and labels inside the training graph. Nothing depends on where a run was interrupted.
+`take(start, stop)` of a source returns the data of the steps start .. stop-1, from which `pick` gets images and labels
+inside the training graph. Neither depends on where a run was interrupted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from components.common.errors import InputError, UsageError, UserError
 from components.common.settings import TrainSettings
 
 READ_BATCH: Final = 5000
-SHUFFLE_WINDOW: Final = 20_000  # records held while streaming: 16 MB of MNIST
+SHUFFLE_WINDOW: Final = 20_000  # records in memory while streaming: 16 MB of MNIST
 PROBES: Final = 64
 SCALE_TOLERANCE: Final = 1e-4  # float32 rounding of pixels that are a few units large
 
@@ -41,7 +41,7 @@ class Split(NamedTuple):
 
 
 class PixelScale(NamedTuple):
-    """What the Transform graph does to raw pixels: raw * scale + offset; both float32 [pixels]."""
+    """The Transform graph as a formula: raw * scale + offset; both float32 [pixels]."""
 
     scale: npt.NDArray[np.float32]
     offset: npt.NDArray[np.float32]
@@ -51,9 +51,9 @@ class Source(Protocol):
     """The train split.
 
     Attributes:
-        examples: how many there are.
-        digest: SHA-256 of their content, in the order that training sees it.
-        spec: tf.TensorSpecs of what `take` answers.
+        examples: number of examples.
+        digest: SHA-256 of their content, in the order in which the source stores them.
+        spec: tf.TensorSpecs of what `take` returns.
     """
 
     examples: int
@@ -61,21 +61,21 @@ class Source(Protocol):
     spec: Any
 
     def take(self, start: int, stop: int) -> Any:
-        """Tensors whose first dimension is the step."""
+        """The data of the steps start .. stop-1: tensors whose first dimension is the step."""
 
     def pick(self, part: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """One step's part, or a slice of it -> uint8 [batch, pixels], int64 [batch]. Runs inside the graph."""
+        """One step's data, or a slice of it -> uint8 [batch, pixels], int64 [batch]. Runs inside the graph."""
 
     def batches(self) -> Iterator[Split]:
         """All examples once, in no particular order."""
 
 
 class Resident:
-    """A split in memory as uint8. A step takes indices; the graph gathers."""
+    """A split in memory as uint8. The data of a step are indices; the graph gathers the examples."""
 
     def __init__(self, split: Split, settings: TrainSettings) -> None:
-        # Beam writes examples in no particular order and cuts them into any number of files; sorted by content they
-        # are the same whatever wrote them.
+        # Beam writes examples in no particular order, into any number of files. Sorting by content makes the order
+        # independent of that.
         pairs = zip(split.images, split.labels, strict=True)
         content = [hashlib.blake2b(row.tobytes() + bytes([y]), digest_size=8).digest() for row, y in pairs]
         order = np.argsort(np.array(content, "S8"), kind="stable")
@@ -99,9 +99,10 @@ class Resident:
 
 
 class Streamed:
-    """A split that stays on disk, read by tf.data: shuffled within a window of SHUFFLE_WINDOW records.
+    """A split on disk, read by tf.data and shuffled within a window of SHUFFLE_WINDOW records.
 
-    The order follows the files, so it repeats for the same artifact, not for another one of the same content.
+    The order depends on the order in the files: it is the same for the same artifact, but not for another one with the
+    same examples.
     """
 
     def __init__(self, files: Sequence[str], pixels: int, examples: int, digest: str, settings: TrainSettings) -> None:
@@ -141,7 +142,7 @@ class Streamed:
 
 
 def load_train_split(files: Sequence[str], pixels: int, classes: int, settings: TrainSettings) -> Source:
-    """Read the train split once and check it; keep it if it takes at most `resident_max_mb`, else leave it on disk.
+    """Read the train split once and check it; keep it in memory if it has at most `resident_max_mb`, else stream it.
 
     Raises:
         InputError: a label outside 0 .. classes-1; a class without examples.
@@ -167,7 +168,7 @@ def load_train_split(files: Sequence[str], pixels: int, classes: int, settings: 
     if kept is None:
         return Streamed(files, pixels, examples, digest.hexdigest(), settings)
     images, labels = (np.concatenate(column) for column in zip(*kept, strict=True))
-    kept.clear()  # one copy less
+    kept.clear()  # frees one of two copies
     return Resident(Split(images, labels), settings)
 
 
@@ -175,7 +176,9 @@ def load_eval_split(files: Sequence[str], pixels: int, classes: int) -> Split:
     """The eval split, in memory. Raises InputError for a label outside 0 .. classes-1, or no example."""
     parts = list(read_examples(files, pixels))
     if not parts:
-        raise InputError("the eval split is empty", "Give it some of the training examples: data.eval_examples")
+        raise InputError(
+            "the eval split is empty", "Set data.eval_examples to the number of training examples that it gets."
+        )
     split = Split(*map(np.concatenate, zip(*parts, strict=True)))
     count_labels(split.labels, classes, contract.EVAL_SPLIT)
     return split
@@ -184,7 +187,7 @@ def load_eval_split(files: Sequence[str], pixels: int, classes: int) -> Split:
 def batch_order(examples: int, settings: TrainSettings, start: int, stop: int) -> npt.NDArray[np.int32]:
     """Indices of the steps start .. stop-1, int32 [stop - start, batch_size].
 
-    Each epoch is a permutation that depends on the seed and the epoch's number; its incomplete last batch is left out.
+    Each epoch is a permutation that depends on the seed and the epoch's number, without its incomplete last batch.
     """
     size = settings.batch_size
     per_epoch = examples // size
@@ -218,23 +221,23 @@ def read_examples(files: Sequence[str], pixels: int) -> Iterator[Split]:
 
 
 def pixel_scale(transform_output: tft.TFTransformOutput, pixels: int) -> PixelScale:
-    """Ask the Transform graph what it does to a pixel, so that augmentation can come before it.
+    """Derive scale and offset of each pixel from the Transform graph's output for black, white and random images.
 
-    The loop keeps and augments raw pixels; the graph takes bytes. It is asked about black, white and random images.
+    The loop augments raw pixels before it scales them, so that it cannot apply the graph, which reads bytes.
 
     Raises:
-        UserError: the graph answers NaN or infinity, or is not one scale and one offset per pixel.
+        UserError: the graph outputs NaN or infinity, or is not one scale and one offset per pixel.
     """
     probes = np.random.default_rng(0).integers(0, 256, (PROBES, pixels)).astype(np.uint8)
     probes[0], probes[1] = 0, contract.MAX_PIXEL
     spec = transform_output.raw_feature_spec()
     features = {name: tf.zeros([PROBES, 1], feature.dtype) for name, feature in spec.items()}
     features[contract.IMAGE] = tf.constant([[row.tobytes()] for row in probes])
-    answer = transform_output.transform_features_layer()(features)[contract.PIXELS].numpy()  # [PROBES, pixels]
-    if not np.isfinite(answer).all():
-        raise UserError("the Transform graph answers NaN or infinite pixels", "See components/transform.py.")
-    found = PixelScale((answer[1] - answer[0]) / contract.MAX_PIXEL, answer[0])
-    if np.abs(probes * found.scale + found.offset - answer).max() > SCALE_TOLERANCE * max(1, np.abs(answer).max()):
+    outputs = transform_output.transform_features_layer()(features)[contract.PIXELS].numpy()  # [PROBES, pixels]
+    if not np.isfinite(outputs).all():
+        raise UserError("the Transform graph outputs NaN or infinite pixels", "See components/transform.py.")
+    found = PixelScale((outputs[1] - outputs[0]) / contract.MAX_PIXEL, outputs[0])
+    if np.abs(probes * found.scale + found.offset - outputs).max() > SCALE_TOLERANCE * max(1, np.abs(outputs).max()):
         raise UserError(
             "the Transform graph is not one scale and one offset per pixel",
             "The training loop augments raw pixels and scales them afterwards; see components/transform.py.",

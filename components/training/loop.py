@@ -1,4 +1,4 @@
-"""The training loop: steps, validation and checkpoints, to the end or a signal. A step is in step.py."""
+"""The training loop: steps, validation and checkpoints, until the last step or a signal. A step is in step.py."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Point:
         step: steps done.
         loss: mean cross-entropy per training example since the entry before, label smoothing included.
         learning_rate: of the last step.
-        eval_accuracy, eval_loss: on the eval split, where it was validated: 0..1, and mean cross-entropy.
+        eval_accuracy, eval_loss: on the eval split, 0..1 and mean cross-entropy; None where it was not validated.
     """
 
     step: int
@@ -67,8 +67,8 @@ def train(
 
     Args:
         size: (height, width) of an image in pixels.
-        checkpoints: None to write and read none.
-        report: called every STEPS_PER_CALL steps at the latest, with the new point and the steps per second.
+        checkpoints: None for a run without.
+        report: called at least every STEPS_PER_CALL steps, with the new point and the steps per second.
 
     Raises:
         UserError: the loss is no longer finite.
@@ -97,7 +97,7 @@ def train(
                 state.remember_best(accuracy)
             history.append(point)
             report(point, (step - counted_from) / (time.monotonic() - since))
-            if counted_from == first:  # this call traced and compiled, which no other will
+            if counted_from == first:  # the first call traces and compiles: not counted
                 counted_from, since = step, time.monotonic()
             every = settings.checkpoint_every_steps
             if every and (step % every == 0 or received) and step < settings.steps:
@@ -130,7 +130,7 @@ def evaluate(model: MLP, batches: Any, scale: PixelScale) -> tuple[float, float]
 
 
 def _restore(state: State, checkpoints: Checkpoints | None, strategy: tf.distribute.Strategy) -> list[Point]:
-    """Put the last checkpoint into the variables, if there is one; returns its history."""
+    """Assign the last checkpoint to the variables, if there is one; returns its history."""
     like = {name: variable.numpy() for name, variable in state.variables.items()}
     found = checkpoints.load(like) if checkpoints else None
     if found:
@@ -143,7 +143,7 @@ def _restore(state: State, checkpoints: Checkpoints | None, strategy: tf.distrib
 def _save(
     state: State, history: list[Point], checkpoints: Checkpoints | None, strategy: tf.distribute.Strategy
 ) -> None:
-    """Write a checkpoint; of several workers only the chief does."""
+    """Write a checkpoint; with several workers, only the chief does."""
     if checkpoints and distribution.is_chief(strategy):
         arrays = {name: variable.numpy() for name, variable in state.variables.items()}
         checkpoints.save(Checkpoint(history[-1].step, arrays, [asdict(point) for point in history]))

@@ -17,11 +17,11 @@ ACTIVATION: Final[Mapping[str, Callable[[tf.Tensor], tf.Tensor]]] = {
 
 
 class MLP(tf.Module):
-    """A multi-layer perceptron that answers logits; softmax belongs to the loss and to the signatures.
+    """A multi-layer perceptron that returns logits; the loss and the signatures apply the softmax.
 
     Args:
         sizes: units per layer, input and output included, e.g. (784, 128, 256, 10).
-        seed: of the initial weights: Glorot uniform (Glorot & Bengio 2010, eq. 16), the same for the same seed.
+        seed: of the initial weights, which are Glorot uniform (Glorot & Bengio 2010, eq. 16).
         activation: of the hidden layers, a key of ACTIVATION.
     """
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,12 +22,14 @@ from components import trainer
 from components.common import contract
 from components.common.errors import UserError
 from components.common.settings import DataSettings
+from components.common.source_key import source_sha256
 from components.example_gen import to_examples
 from components.schema import curated_schema
 from components.training.input_pipeline import pixel_scale
 from components.transform import preprocessing_fn
 from components.versions.weights import weights_sha256
 from pipeline.beam import BeamSettings, pipeline_args
+from tests.conftest import ROOT
 from tests.support.synthetic import digits
 from tests.support.training import small_settings
 
@@ -56,7 +60,7 @@ def standard(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fn_args(folder: Path, transform: Path, **settings: object) -> SimpleNamespace:
-    """What TFX's Trainer hands over, with train and eval files of the synthetic digits."""
+    """The arguments of TFX's Trainer, with train and eval files of the synthetic digits."""
     for name, part in (("train", slice(0, 300)), ("eval", slice(300, 400))):
         with tf.io.TFRecordWriter(str(folder / f"{name}.gz"), "GZIP") as writer:
             for record in to_examples(IMAGES[part], LABELS[part]):
@@ -85,13 +89,13 @@ def history(arguments: SimpleNamespace) -> dict[str, object]:
     return content
 
 
-def test_the_loop_scales_as_the_graph_which_standardises_the_train_split(standard: Path) -> None:
+def test_the_graph_standardises_the_train_split(standard: Path) -> None:
     scale = pixel_scale(tft.TFTransformOutput(str(standard)), DATA.pixels)
     pixels = IMAGES.reshape(len(IMAGES), -1) * scale.scale + scale.offset
     assert pixels.mean() == pytest.approx(0, abs=1e-4) and pixels.std() == pytest.approx(1, abs=1e-4)
 
 
-def test_the_order_in_which_beam_adds_up_does_not_matter(standard: Path, tmp_path: Path) -> None:
+def test_the_order_of_beams_additions_does_not_matter(standard: Path, tmp_path: Path) -> None:
     scale = pixel_scale(tft.TFTransformOutput(str(standard)), DATA.pixels)
     order = np.random.default_rng(0).permutation(len(IMAGES))
     other = pixel_scale(transform_graph(tmp_path / "graph", IMAGES[order], "standard"), DATA.pixels)
@@ -99,12 +103,11 @@ def test_the_order_in_which_beam_adds_up_does_not_matter(standard: Path, tmp_pat
     np.testing.assert_array_equal(other.offset, scale.offset)
 
 
-@pytest.mark.parametrize(("scaling", "low", "high"), [("unit", 0, 1), ("symmetric", -1, 1), ("standard", 0, 1)])
-def test_other_scalings_and_data_without_variance(tmp_path: Path, scaling: str, low: float, high: float) -> None:
+def test_data_without_variance_is_not_divided_by_zero(tmp_path: Path) -> None:
     black = np.zeros((2, SIZE, SIZE), np.uint8)
-    scale = pixel_scale(transform_graph(tmp_path / "graph", black, scaling), DATA.pixels)
-    np.testing.assert_allclose(scale.offset, low, atol=1e-6)
-    np.testing.assert_allclose(scale.scale * 255 + scale.offset, high, atol=1e-6)
+    scale = pixel_scale(transform_graph(tmp_path / "graph", black, "standard"), DATA.pixels)
+    np.testing.assert_allclose(scale.offset, 0, atol=1e-6)
+    np.testing.assert_allclose(scale.scale * 255, 1, atol=1e-6)
 
 
 def test_history_and_export_agree(trained: SimpleNamespace) -> None:
@@ -113,7 +116,7 @@ def test_history_and_export_agree(trained: SimpleNamespace) -> None:
     classes = exported(images=tf.constant(IMAGES))["classes"].numpy()
     assert found["eval_accuracy"] == pytest.approx(np.mean(classes[300:] == LABELS[300:]), abs=1e-6)
     assert found["train_accuracy"] == pytest.approx(np.mean(classes[:300] == LABELS[:300]), abs=1e-6)
-    assert (found["exported_step"], found["resumed_at_step"]) == (150, 0)
+    assert (found["exported_step"], found["resumed_at_step"]) == (151, 0)
     assert set(found["seconds"]) == {"read", "transform_graph", "loop", "evaluate_train_split", "export"}  # type: ignore[call-overload]
     beside_the_model = Path(trained.serving_model_dir).parent / contract.HISTORY_FILE
     assert json.loads(beside_the_model.read_text()) == found
@@ -134,8 +137,8 @@ def test_tensorboard_finds_the_curves(trained: SimpleNamespace) -> None:
         for value in event.summary.value:
             found.setdefault(value.tag, []).append(event.step)
             assert value.metadata.plugin_data.plugin_name == "scalars"
-    assert found["loss"] == found["learning_rate"] == found["steps_per_second"] == [150]
-    assert found["eval_accuracy"] == found["eval_loss"] == [150]
+    assert found["loss"] == found["learning_rate"] == found["steps_per_second"] == [151]
+    assert found["eval_accuracy"] == found["eval_loss"] == [151]
 
 
 def test_streamed_training_learns_as_well_and_no_checkpoint_stays(standard: Path, tmp_path: Path) -> None:
@@ -152,26 +155,58 @@ def test_nothing_is_exported_when_training_diverges(standard: Path, tmp_path: Pa
     assert not Path(arguments.serving_model_dir).exists()
 
 
-def test_a_graph_that_is_not_linear_in_its_pixels_is_refused() -> None:
-    class Output:
-        """The two questions that pixel_scale asks a TFTransformOutput, answered by another preprocessing."""
+class PixelGraph:
+    """The part of TFTransformOutput that pixel_scale uses, for any function of the raw pixels."""
 
-        def __init__(self, function: object) -> None:
-            self.function = function
+    def __init__(self, function: Callable[[tf.Tensor], tf.Tensor]) -> None:
+        self.function = function
 
-        def raw_feature_spec(self) -> dict[str, tf.io.FixedLenFeature]:
-            return {contract.IMAGE: tf.io.FixedLenFeature([1], tf.string)}
+    def raw_feature_spec(self) -> dict[str, tf.io.FixedLenFeature]:
+        return {contract.IMAGE: tf.io.FixedLenFeature([1], tf.string)}
 
-        def transform_features_layer(self) -> object:
-            def layer(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-                raw = tf.cast(tf.io.decode_raw(features[contract.IMAGE][:, 0], tf.uint8), tf.float32)
-                return {contract.PIXELS: self.function(raw)}  # type: ignore[operator]
+    def transform_features_layer(self) -> Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]:
+        def layer(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            return {contract.PIXELS: self.function(features[contract.IMAGE])}
 
-            return layer
+        return layer
 
-    with pytest.raises(UserError, match="not one scale and one offset"):
-        pixel_scale(Output(tf.square), 4)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="not one scale and one offset"):
-        pixel_scale(Output(lambda raw: tf.reverse(raw, [1])), 4)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="NaN or infinite"):
-        pixel_scale(Output(lambda raw: raw / 0.0), 4)  # type: ignore[arg-type]
+
+@pytest.mark.parametrize(("scaling", "low"), [("unit", 0), ("symmetric", -1)])
+def test_scalings_without_an_analyzer(scaling: str, low: float) -> None:
+    def pixels(images: tf.Tensor) -> tf.Tensor:
+        inputs = {contract.IMAGE: images, contract.LABEL: tf.zeros([len(images), 1], tf.int64)}
+        return preprocessing_fn(inputs, {"pixels": 4, "scaling": scaling})[contract.PIXELS]
+
+    scale = pixel_scale(PixelGraph(pixels), 4)  # type: ignore[arg-type]
+    np.testing.assert_allclose(scale.offset, low, atol=1e-6)
+    np.testing.assert_allclose(scale.scale * 255 + scale.offset, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (tf.square, "not one scale and one offset"),
+        (lambda raw: tf.reverse(raw, [1]), "not one scale and one offset"),
+        (lambda raw: raw / 0.0, "NaN or infinite"),
+    ],
+    ids=["square", "reversed", "infinite"],
+)
+def test_a_graph_that_is_not_linear_in_its_pixels_is_refused(
+    function: Callable[[tf.Tensor], tf.Tensor], message: str
+) -> None:
+    def pixels(images: tf.Tensor) -> tf.Tensor:
+        return function(tf.cast(tf.io.decode_raw(images[:, 0], tf.uint8), tf.float32))
+
+    with pytest.raises(UserError, match=message):
+        pixel_scale(PixelGraph(pixels), 4)  # type: ignore[arg-type]
+
+
+def test_the_checkpoint_key_depends_on_all_code_of_the_loop(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "components", tmp_path / "components")
+    before = source_sha256([trainer.WEIGHTS_MODULE], tmp_path)
+    for name in ("training/step.py", "training/distribution.py", "training/input_pipeline.py"):
+        with open(tmp_path / "components" / name, "a") as file:
+            file.write("# edited\n")
+        after = source_sha256([trainer.WEIGHTS_MODULE], tmp_path)
+        assert after != before, name
+        before = after

@@ -1,4 +1,7 @@
-"""Training runs as processes of their own: killed and resumed, repeated, and as several workers."""
+"""Training runs as processes of their own: killed and resumed, repeated, and as several replicas and workers.
+
+All runs have the same settings, so that one uninterrupted run is the reference for all.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,72 +21,85 @@ import pytest
 
 from tests.conftest import ROOT
 
-STEPS = 400
+STEPS = 401
+SETTINGS = {
+    "steps": STEPS,
+    "optimizer": "momentum",
+    "learning_rate": 0.1,
+    "checkpoint_every_steps": 30,
+    "eval_every_steps": 50,
+}
 TIMEOUT_S = 120
-DISTRIBUTED = {"steps": 150, "optimizer": "momentum", "learning_rate": 0.1}
 
 
 def start(folder: Path, env: dict[str, str] | None = None, **settings: object) -> subprocess.Popen[str]:
-    given = {"steps": STEPS, "checkpoint_every_steps": 30, "eval_every_steps": 50, **settings}
-    command = [sys.executable, "-m", "tests.support.training", str(folder), json.dumps(given)]
+    """A run with its checkpoint and its weights in `folder`."""
+    folder.mkdir(exist_ok=True)
+    given = json.dumps({**SETTINGS, **settings})
+    command = [sys.executable, "-m", "tests.support.training", str(folder), str(folder / "weights.npz"), given]
     return subprocess.Popen(
         command, cwd=ROOT, env={**os.environ, **(env or {})}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """(step it went on from, weights' SHA-256)"""
+    """(step that the run resumed at, SHA-256 of its weights)"""
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, err[-2000:]
     resumed, digest = out.splitlines()[-1].removeprefix("resumed ").split()
     return int(resumed), digest
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return finish(start(tmp_path_factory.mktemp("whole")))[1]
+def interrupt(process: subprocess.Popen[str], number: signal.Signals, step: int) -> int:
+    """Send a signal after this step; returns the last step that the run reported."""
+    with process:
+        assert process.stdout is not None
+        last, sent = 0, False
+        for line in process.stdout:
+            last = int(line.split()[0])
+            if last >= step and not sent:
+                process.send_signal(number)
+                sent = True
+    assert process.returncode == -number
+    return last
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_killed_run_resumes_to_the_weights_of_one_in_another_process_that_was_not(
-    tmp_path: Path, whole: str, number: signal.Signals
-) -> None:
-    with start(tmp_path) as running:
-        assert running.stdout is not None
-        wanted = random.randint(60, STEPS - 80)
-        for line in running.stdout:
-            if int(line.split()[0]) >= wanted:
-                running.send_signal(number)
-                break
-    assert running.returncode == -number
-    resumed, digest = finish(start(tmp_path))
-    assert 0 < resumed < STEPS
-    assert digest == whole
-
-
-def weights(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as stored:
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / "weights.npz") as stored:
         return {name: stored[name] for name in stored.files}
 
 
-def assert_equal_to_1e5(path: Path, one: Path) -> None:
-    for name, array in weights(one).items():
-        np.testing.assert_allclose(weights(path)[name], array, atol=1e-5, err_msg=name)
+def assert_equal_to_1e5(folder: Path, reference: Path) -> None:
+    for name, array in weights(reference).items():
+        np.testing.assert_allclose(weights(folder)[name], array, atol=1e-5, err_msg=name)
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The weights of one process after as many steps as the distributed runs take."""
-    folder = tmp_path_factory.mktemp("alone")
-    finish(start(folder, checkpoint_folder=str(folder / "weights.npz"), **DISTRIBUTED))
-    return folder / "weights.npz"
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Folder and SHA-256 of the weights of an uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, finish(start(folder))[1]
 
 
-def test_two_replicas_in_one_process_equal_one(tmp_path: Path) -> None:
-    for name, more in {"one": {}, "two": {"strategy": "mirrored", "devices": 2}}.items():
-        out = str(tmp_path / f"{name}.npz")
-        finish(start(tmp_path / name, checkpoint_folder=out, **(DISTRIBUTED | {"optimizer": "sgd"} | more)))
-    assert_equal_to_1e5(tmp_path / "two.npz", tmp_path / "one.npz")
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A folder with the checkpoint of a run that got SIGKILL, was resumed and got SIGTERM; and its last step."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    interrupt(start(folder), signal.SIGKILL, random.randint(60, 150))
+    return folder, interrupt(start(folder), signal.SIGTERM, random.randint(180, 250))
+
+
+def test_a_killed_and_a_terminated_run_resume_to_the_weights_of_an_uninterrupted_one(
+    tmp_path: Path, whole: tuple[Path, str], interrupted: tuple[Path, int]
+) -> None:
+    folder, last_step = interrupted
+    shutil.copytree(folder, tmp_path / "copy")
+    assert finish(start(tmp_path / "copy")) == (last_step, whole[1])  # SIGTERM wrote a checkpoint of its last step
+
+
+def test_two_replicas_in_one_process_equal_one(tmp_path: Path, whole: tuple[Path, str]) -> None:
+    finish(start(tmp_path, strategy="mirrored", devices=2))
+    assert_equal_to_1e5(tmp_path, whole[0])
 
 
 def two_workers(folder: Path) -> tuple[int, str]:
@@ -94,12 +111,9 @@ def two_workers(folder: Path) -> tuple[int, str]:
             ports.append(server.getsockname()[1])
     running = []
     for index in range(2):
-        own = folder / str(index)
-        own.mkdir(exist_ok=True)
         task = {"type": "worker", "index": index}
         config = {"cluster": {"worker": [f"127.0.0.1:{port}" for port in ports]}, "task": task}
-        settings = {"strategy": "multi_worker", "checkpoint_folder": str(own / "weights.npz"), **DISTRIBUTED}
-        running.append(start(own, {"TF_CONFIG": json.dumps(config)}, **settings))
+        running.append(start(folder / str(index), {"TF_CONFIG": json.dumps(config)}, strategy="multi_worker"))
     try:
         first, second = (finish(process) for process in running)
     finally:
@@ -109,13 +123,12 @@ def two_workers(folder: Path) -> tuple[int, str]:
     return first
 
 
-def test_two_workers_resumed_from_the_chiefs_checkpoint_equal_one_process(tmp_path: Path, alone: Path) -> None:
-    with start(tmp_path / "0", **DISTRIBUTED) as running:  # worker 1 will find no checkpoint
-        assert running.stdout is not None
-        running.stdout.readline()
-        running.send_signal(signal.SIGTERM)
-    assert list((tmp_path / "0").glob("*.checkpoint"))
-    resumed, _ = two_workers(tmp_path)
-    assert resumed >= 30
-    assert [len(list((tmp_path / str(i)).glob("*.checkpoint"))) for i in range(2)] == [1, 0]  # only the chief writes
-    assert_equal_to_1e5(tmp_path / "1" / "weights.npz", alone)
+def test_two_workers_resumed_from_the_chiefs_checkpoint_equal_one_process(
+    tmp_path: Path, whole: tuple[Path, str], interrupted: tuple[Path, int]
+) -> None:
+    folder, last_step = interrupted
+    shutil.copytree(folder, tmp_path / "0")  # worker 1 finds no checkpoint
+    assert two_workers(tmp_path)[0] == last_step
+    checkpoints = [len(list((tmp_path / str(i)).glob("*.checkpoint"))) for i in range(2)]
+    assert checkpoints == [1, 0]  # only the chief writes
+    assert_equal_to_1e5(tmp_path / "1", whole[0])
