@@ -101,22 +101,16 @@ def test_the_second_run_is_all_cached(pipeline: Pipeline, first: Done, data: Pat
 
 def test_a_bad_model_is_never_pushed(pipeline: Pipeline, first: Done, data: Path, home: Path) -> None:
     before = versions(home)
-    below_the_bound = pipeline(*quick(data, home, "--set", "train.steps=1", "--set", "gate.min_accuracy=0.99"))
-    assert below_the_bound.code == 3
-    assert below_the_bound.json["status"] == "not_blessed"
-    assert below_the_bound.json["pushed_version"] is None
-    assert "accuracy[overall]" in below_the_bound.stderr
-    assert "< 0.9900" in below_the_bound.stderr
-
-    bounds = ("--set", "gate.min_accuracy=0.0", "--set", "gate.max_accuracy_drop=0.01")
-    worse = quick(data, home, "--set", "train.steps=1", *bounds)
-    below_the_baseline = pipeline(*worse)
-    assert below_the_baseline.code == 3
-    failed = {check["metric"] for check in below_the_baseline.json["checks"] if not check["passed"]}
-    assert "accuracy against baseline" in failed
-    again = pipeline(*worse)
-    assert set(again.states.values()) == {"cached"}
-    assert again.code == 3  # also from the cache
+    bounds = ("gate.min_accuracy=0.99", "gate.min_class_recall=0.5", "gate.max_accuracy_drop=0.01")
+    settings = [word for bound in bounds for word in ("--set", bound)]
+    bad = pipeline(*quick(data, home, "--set", "train.steps=1", *settings))
+    assert bad.code == 3
+    assert bad.json["status"] == "not_blessed"
+    assert bad.json["pushed_version"] is None
+    assert "accuracy[overall]" in bad.stderr
+    assert "< 0.9900" in bad.stderr
+    failed = {check["metric"] for check in bad.json["checks"] if not check["passed"]}
+    assert failed == {"accuracy", "accuracy against baseline", "recall"}
     assert versions(home) == before
 
 
@@ -127,6 +121,25 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for package in ("components", "pipeline", "serving", "configs"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     return folder
+
+
+def test_a_model_that_predicts_nan_is_not_pushed_even_if_it_passes_all_thresholds(
+    pipeline: Pipeline, first: Done, data: Path, home: Path, checkout: Path
+) -> None:
+    before = versions(home)
+    trainer = checkout / "components" / "trainer.py"
+    source = trainer.read_text()
+    line = '    log.info("exporting the SavedModel")\n'
+    assert line in source
+    weights = "trained.model.weights[0]"
+    trainer.write_text(source.replace(line, f"{line}    {weights}.assign({weights} * float('nan'))\n"))
+    arguments = quick(data, home, "--set", "gate.min_accuracy=0.0")
+    done, again = (pipeline(*arguments, cwd=checkout) for _ in range(2))
+    trainer.write_text(source)
+    assert {check["metric"] for check in done.json["checks"] if not check["passed"]} == {"finite answers"}
+    assert set(again.states.values()) == {"cached"}
+    assert (done.code, again.code) == (3, 3)
+    assert versions(home) == before
 
 
 def test_an_edit_reruns_exactly_the_nodes_that_use_it(
