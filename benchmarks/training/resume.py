@@ -74,13 +74,13 @@ def main() -> None:
         other, home = (Home(Path(temporary, name).resolve(), options.config, data) for name in ("other", "own"))
         home.prepare()
         home.restore()
-        whole = [other.finish(), home.finish()]
-        print(f"not killed: {whole}", flush=True)
+        undisturbed = [other.finish(), home.finish()]
+        print(f"not killed: {undisturbed}", flush=True)
         killed: list[dict[str, Any]] = []
         while len(killed) < options.kills:
             home.restore()
             process = home.start()
-            delay_s = random.uniform(0, whole[0]["trainer_seconds"])
+            delay_s = random.uniform(0, undisturbed[0]["trainer_seconds"])
             try:
                 process.wait(delay_s)
                 continue  # it ended before the kill
@@ -90,12 +90,12 @@ def main() -> None:
             if again["trainer"] == "ran":  # else the Trainer had finished before the kill
                 killed.append({"killed_after_s": round(delay_s, 1), **again})
                 print(killed[-1], flush=True)
-    hashes = [one["weights_sha256"] for one in whole + killed]
+    hashes = [one["weights_sha256"] for one in undisturbed + killed]
     document = {
         "config": options.config,
-        "not_killed": whole,
+        "not_killed": undisturbed,
         "killed": killed,
-        "same_weights": sum(digest == hashes[0] for digest in hashes[len(whole) :]),
+        "same_weights": sum(digest == hashes[0] for digest in hashes[len(undisturbed) :]),
         "two_runs_have_the_same_weights": hashes[0] == hashes[1],
         "resumed_from_a_checkpoint": sum(one["resumed_at_step"] > 0 for one in killed),
     }

@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=harness.RESULTS / "drills_kill", help="of the homes")
     options = parser.parse_args()
     folders = [options.folder.resolve() / str(number) for number in range(options.homes)]
-    for folder in folders:
+    for folder in (harness.RESULTS, *folders):
         folder.mkdir(parents=True, exist_ok=True)
     campaigns = [Campaign(folder, seed) for seed, folder in enumerate(folders, 1)]
     lock = threading.Lock()
