@@ -47,7 +47,7 @@ def test_half_a_pixel_is_the_mean_of_its_neighbours() -> None:
     np.testing.assert_allclose(moved[:, :, :-1], (images[:, :, :-1] + images[:, :, 1:]) / 2, atol=1e-3)
 
 
-def test_a_quarter_turn_of_a_square_is_numpys() -> None:
+def test_a_rotation_by_90_degrees_is_numpys() -> None:
     square = np.random.default_rng(1).integers(0, 256, (6, 49)).astype(np.uint8)
     chosen = TrainSettings(**{**NONE, "augment_rotation_degrees": 90.0})
     turned = augment.augment(tf.constant(square), fixed(1, 0, 0, 0, 0, 0), (7, 7), chosen).numpy().reshape(6, 7, 7)
@@ -61,7 +61,7 @@ def test_each_kind_changes_images_within_their_range(amount: str) -> None:
     assert changed.min() >= 0 and changed.max() <= 255
 
 
-def test_the_elastic_field_is_smooth_and_has_the_standard_deviation_asked_for() -> None:
+def test_the_elastic_field_is_smooth_and_has_the_chosen_standard_deviation() -> None:
     chosen = TrainSettings(**{**NONE, "augment_elastic_pixels": 2.0})
     draws = augment.draw(500, tf.constant([5, 6]))
     y, _ = augment.source_points(draws, (28, 28), chosen)

@@ -21,7 +21,7 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
     return saved
 
 
-def test_what_was_saved_is_loaded_and_leaves_nothing_else(checkpoints: Checkpoints) -> None:
+def test_a_saved_checkpoint_is_loaded_and_is_the_only_file(checkpoints: Checkpoints) -> None:
     loaded = checkpoints.load(ARRAYS)
     assert loaded is not None and (loaded.step, loaded.history) == (STORED.step, STORED.history)
     for name, array in ARRAYS.items():
@@ -31,7 +31,7 @@ def test_what_was_saved_is_loaded_and_leaves_nothing_else(checkpoints: Checkpoin
     assert checkpoints.load(ARRAYS) is None
 
 
-def test_the_key_is_of_what_decides_the_weights() -> None:
+def test_the_key_depends_on_what_decides_the_weights() -> None:
     assert run_key({"steps": 5, "checkpoint_folder": "x"}, data="a") == KEY
     assert run_key({"steps": 6}, data="a") != KEY != run_key({"steps": 5}, data="b")
 
@@ -47,7 +47,7 @@ def flipped(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("damage", "says"),
     [
         (truncated, "truncated or damaged"),
         (flipped, "truncated or damaged"),
@@ -59,16 +59,16 @@ def flipped(path: Path) -> None:
     ids=["truncated", "one bit", "empty", "noise", "other JSON", "a folder"],
 )
 def test_a_damaged_file_is_ignored_with_a_reason(
-    checkpoints: Checkpoints, caplog: pytest.LogCaptureFixture, spoil: object, says: str
+    checkpoints: Checkpoints, caplog: pytest.LogCaptureFixture, damage: object, says: str
 ) -> None:
-    spoil(checkpoints.path)  # type: ignore[operator]
+    damage(checkpoints.path)  # type: ignore[operator]
     with caplog.at_level(logging.WARNING):
         assert checkpoints.load(ARRAYS) is None
     (record,) = caplog.records
     assert says in record.getMessage() and str(checkpoints.path) in record.getMessage()
 
 
-def test_another_runs_checkpoint_under_our_name_is_ignored(
+def test_a_renamed_checkpoint_of_another_run_is_ignored(
     checkpoints: Checkpoints, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = Checkpoints(checkpoints.path.parent, run_key({"steps": 6}))
@@ -104,7 +104,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(checkpoints: Checkpoints, caplo
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-def test_runs_that_were_given_up_do_not_pile_up(tmp_path: Path) -> None:
+def test_checkpoints_of_unfinished_runs_do_not_accumulate(tmp_path: Path) -> None:
     for number in range(KEPT_FILES + 3):
         last = Checkpoints(tmp_path, run_key({"steps": number}))
         last.save(STORED)

@@ -18,20 +18,20 @@ ALONE = json.dumps({"cluster": {"worker": ["127.0.0.1:1"]}, "task": {"type": "wo
 @pytest.mark.parametrize(
     "config", ["", "{", "[]", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 3}}']
 )
-def test_workers_without_a_usable_tf_config_are_told(monkeypatch: pytest.MonkeyPatch, config: str) -> None:
+def test_workers_without_a_usable_tf_config_are_refused(monkeypatch: pytest.MonkeyPatch, config: str) -> None:
     monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(UsageError, match="TF_CONFIG does not name the workers"):
         distribution.create("multi_worker")
 
 
-def test_workers_in_a_process_that_has_used_tensorflow_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_in_a_process_that_has_used_tensorflow_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     tf.constant(1.0) + 1.0
     monkeypatch.setenv("TF_CONFIG", ALONE)
     with pytest.raises(UsageError, match="a process of its own"):
         distribution.create("multi_worker")
 
 
-def test_a_batch_that_the_replicas_cannot_share_is_refused() -> None:
+def test_a_batch_that_does_not_divide_among_the_replicas_is_refused() -> None:
     class Three:
         num_replicas_in_sync = 3
 

@@ -75,7 +75,7 @@ def test_every_epoch_visits_each_example_at_most_once(
         epoch = order[start : start + per_epoch].ravel()
         assert len(np.unique(epoch)) == len(epoch)
         assert epoch.min() >= 0 and epoch.max() < examples
-    np.testing.assert_array_equal(order[cut:], batch_order(examples, chosen, cut, steps))  # as a resumed run asks
+    np.testing.assert_array_equal(order[cut:], batch_order(examples, chosen, cut, steps))  # as in a resumed run
 
 
 @pytest.mark.parametrize(("settings", "kind"), [(SMALL, Resident), (STREAMED, Streamed)], ids=["resident", "streamed"])
@@ -94,7 +94,7 @@ class TestBothSources:
             found = [(i.tobytes(), int(y)) for images, labels in batches for i, y in zip(images, labels, strict=True)]
             assert len(set(found)) == 96 and set(found) <= pairs
 
-    def test_any_step_is_the_same_however_it_is_reached(
+    def test_any_step_is_the_same_from_any_start(
         self, files: Sequence[str], settings: TrainSettings, kind: type
     ) -> None:
         whole, again = taken(load(files, settings), 0, 20), load(files, settings)
@@ -103,7 +103,7 @@ class TestBothSources:
                 np.testing.assert_array_equal(got[0], wanted[0])
                 np.testing.assert_array_equal(got[1], wanted[1])
 
-    def test_all_examples_can_be_read_once_more(
+    def test_batches_returns_all_examples(
         self, files: Sequence[str], data: tuple[np.ndarray, np.ndarray], settings: TrainSettings, kind: type
     ) -> None:
         labels = np.concatenate([batch.labels for batch in load(files, settings).batches()])
@@ -132,7 +132,7 @@ class TestBothSources:
         assert load(files, allowed, classes=12).examples == 100
 
 
-def test_resident_data_is_the_same_whatever_files_hold_it(
+def test_resident_data_does_not_depend_on_the_order_in_the_files(
     tmp_path: Path, files: Sequence[str], data: tuple[np.ndarray, np.ndarray]
 ) -> None:
     shuffled = np.random.default_rng(1).permutation(100)
