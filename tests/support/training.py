@@ -79,7 +79,7 @@ def main() -> None:
         virtual = [tf.config.LogicalDeviceConfiguration()] * devices
         tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], virtual)
     checkpoints = Checkpoints(folder, run_key({}))
-    settings = small_settings(**AUGMENTED, **given)
+    settings = small_settings(**{**AUGMENTED, **given})
     trained = run(settings, checkpoints, report=lambda point, rate: print(point.step, point.loss, flush=True))
     np.savez(weights, **arrays(trained))  # type: ignore[arg-type]
     print(f"resumed {trained.resumed_at_step}", weights_sha256(arrays(trained)), flush=True)
