@@ -173,9 +173,7 @@ def _read_idx(path: Path, dimensions: int) -> UInt8Array:
     if len(content) != expected_bytes:
         what = "truncated" if len(content) < expected_bytes else "too long"
         dims = " x ".join(str(n) for n in shape)
-        raise InputError(
-            f"{path}: {what}: {len(content):,} bytes, its header ({dims}) says {expected_bytes:,}", remedy
-        )
+        raise InputError(f"{path}: {what}: {len(content):,} bytes, its header ({dims}) says {expected_bytes:,}", remedy)
     if 0 in shape:
         raise InputError(f"{path}: no values (header: {' x '.join(str(n) for n in shape)})", remedy)
     return np.frombuffer(content, np.uint8, offset=header_bytes).reshape(shape)
