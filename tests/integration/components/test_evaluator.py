@@ -7,7 +7,7 @@ import pytest
 
 from components.common.settings import GateSettings
 from components.evaluator import ACCURACY, calibration_error, checks, eval_config, precisions
-from components.validation.reference_predictions import ReferenceAnswers
+from components.validation.reference_predictions import ReferencePredictions
 
 CONFIG = eval_config(GateSettings(min_accuracy=0.9, min_class_recall=0.8, max_accuracy_drop=0.01))
 GOOD = {"overall": {ACCURACY: 0.95}, "0": {ACCURACY: 0.97}, "8": {ACCURACY: 0.75}}
@@ -44,5 +44,5 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy(
 ) -> None:
     probabilities = np.tile(np.array([confidence, 1 - confidence], np.float32), (100, 1))
     labels = np.array([0] * int(100 * right) + [1] * int(100 * (1 - right)))
-    answers = ReferenceAnswers(np.zeros((100, 1, 1), np.uint8), labels, probabilities)
+    answers = ReferencePredictions(np.zeros((100, 1, 1), np.uint8), labels, probabilities)
     assert calibration_error(answers) == pytest.approx(error, abs=1e-6)
