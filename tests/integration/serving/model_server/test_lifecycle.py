@@ -123,6 +123,7 @@ def test_an_old_version_stays_until_its_last_request_has_ended(start: Start, bas
     saved_models.copy_version(models / "slow" / "1", base / "1")
     server = start(model_config("slow", base))
     call = server.sleep(800)
+    assert server.sleep(0).result()  # sent later, so the first one is running
     saved_models.copy_version(models / "slow" / "1", base / "2")
     wait_for(lambda: (1, "UNLOADING") in server.status("slow"))
     time.sleep(0.1)  # several iterations of the manager
