@@ -121,9 +121,9 @@ def test_a_failed_version_can_be_repaired_within_its_retries(start: Start, base:
 
 def test_an_old_version_stays_until_its_last_request_has_ended(start: Start, base: Path, models: Path) -> None:
     saved_models.copy_version(models / "slow" / "1", base / "1")
-    server = start(model_config("slow", base))
+    server = start(model_config("slow", base), model_config("half", models / "half"))
     call = server.sleep(800)
-    assert server.sleep(0).result()  # sent later, so the first one is running
+    assert server.predict("half", X)  # sent later, so the first request is running
     saved_models.copy_version(models / "slow" / "1", base / "2")
     wait_for(lambda: (1, "UNLOADING") in server.status("slow"))
     time.sleep(0.1)  # several iterations of the manager
