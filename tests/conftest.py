@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.module_host import ModuleHost
 from tests.support.synthetic import write_data_set
 
 ROOT = Path(__file__).resolve().parent.parent
-RUN_TIMEOUT_S = 300
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,20 @@ Pipeline = Callable[..., Done]
 
 
 @pytest.fixture(scope="session")
-def pipeline() -> Pipeline:
-    """Runs `python -m pipeline ...` from a checkout (this one unless `cwd` says otherwise)."""
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    """Runs `python -m pipeline ...` from a checkout (this one unless `cwd` says otherwise), in a fork of a host."""
+    host = ModuleHost(environment())
+    folder = tmp_path_factory.mktemp("output")
+    numbers = itertools.count()
 
     def run(*arguments: str | Path, cwd: Path = ROOT) -> Done:
-        command = pipeline_command(*arguments)
-        done = subprocess.run(
-            command,
-            cwd=cwd,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=RUN_TIMEOUT_S,
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
+        number = next(numbers)
+        stdout, stderr = folder / f"{number}.out", folder / f"{number}.err"
+        code = host.run("pipeline", [str(a) for a in arguments], cwd, environment(), stdout, stderr)
+        return Done(code, stdout.read_text(), stderr.read_text())
 
-    return run
+    yield run
+    host.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 It does what their source does, not what TFX expects: each task has its own file system, inputs come from an object
 store by URI and without their types, each task has an undeclared output `executor-logs`, empty folders get lost, nulls
 in metadata are rejected, and a volume exists only while a task that mounts it runs. Each task is a fork of
-kfp_task_host.py, which imports TFX once for all. Not emulated: pods, images, permissions, KFP's cache, parallel tasks.
+module_host.py, which imports TFX once for all. Not emulated: pods, images, permissions, KFP's cache, parallel tasks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import graphlib
 import json
 import os
 import shutil
-import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2 as pb
 from pipeline.kubeflow.artifact_paths import ROOT_VARIABLE
 from pipeline.kubeflow.compile import COMMAND
 from pipeline.kubeflow.watch import task_report
+from tests.support.module_host import ModuleHost
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUCKET = "minio://mlpipeline/v2/artifacts"
@@ -72,19 +72,12 @@ class Cluster:
             "_KFP_RUNTIME": "true",  # as in the image
             **{k: v for k, v in os.environ.items() if k.startswith("COVERAGE")},
         }
-        self._host = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.kfp_task_host"],
-            cwd=REPOSITORY,
-            env=variables,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._host = ModuleHost(variables)
         self._variables = variables
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._host.communicate()
+        self._host.close()
 
     def claim(self, name: str) -> Path:
         """The content of a PersistentVolumeClaim."""
@@ -187,16 +180,9 @@ class Cluster:
         log_file = self._local(pod, outputs["executor-logs"])
         temporary = str(pod / "tmp")
         assert container["command"] == COMMAND
-        request = {
-            "args": [arg.replace("{{$}}", json.dumps(executor_input)) for arg in container["args"]],
-            "cwd": str(pod),
-            "env": self._variables | {"HOME": temporary, "TMPDIR": temporary, ROOT_VARIABLE: str(pod), **variables},
-            "log": str(log_file),
-        }
-        assert self._host.stdin
-        assert self._host.stdout
-        print(json.dumps(request), file=self._host.stdin, flush=True)
-        code = int(self._host.stdout.readline())
+        arguments = [arg.replace("{{$}}", json.dumps(executor_input)) for arg in container["args"]]
+        environment = self._variables | {"HOME": temporary, "TMPDIR": temporary, ROOT_VARIABLE: str(pod), **variables}
+        code = self._host.run(COMMAND[-1], arguments, pod, environment, log_file, log_file)
         log = log_file.read_text(errors="replace")
         if code:
             return TaskRun(code, log, {})

@@ -58,7 +58,7 @@ def test_help_teaches(pipeline: Pipeline) -> None:
         (["run", "--set", "data.source="], 2, "data.source is empty"),
         (["run", "--set", "train.seed=-1"], 2, "train.seed"),
         (["run", "--set", "train.seed=99999999999999999999"], 2, "train.seed"),
-        (["run", "--set", "beam.runner=Nonsense"], 2, "no Beam runner"),
+        (["run", "--set", "beam.runner=Nonsense"], 2, "not a Beam runner"),
         (["run", "--set", "train.weight_decay=nan"], 2, "train.weight_decay"),
         (["status", "--home", "/nonexistent"], 5, "no finished run"),
     ],
