@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Pipeline, environment
+from tests.conftest import ROOT, Done, environment, pipeline_command
+from tests.support.command import in_process
 
 HEAVY = ("tensorflow", "tfx", "apache_beam", "ml_metadata", "tensorflow_transform", "keras", "pandas")
 SHOW_MODULES = """
@@ -29,6 +30,12 @@ def modules_loaded_by(*arguments: str) -> set[str]:
     return set(line.split()[1:])
 
 
+def process(*arguments: str | Path) -> Done:
+    command = pipeline_command(*arguments)
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60)
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["run", "--help"], ["run", "--set", "train.step=1"], ["status", "--home", "/nonexistent"]],
@@ -40,11 +47,11 @@ def test_nothing_heavy_is_imported_before_a_run(arguments: list[str]) -> None:
     assert loaded.isdisjoint(HEAVY)
 
 
-def test_help_teaches(pipeline: Pipeline) -> None:
-    done = pipeline("--help")
+def test_help_teaches() -> None:
+    done = in_process("--help")
     assert done.code == 0
     assert "Exit codes" in done.stdout
-    assert "SECTION.KEY=VALUE" in pipeline("run", "--help").stdout
+    assert "SECTION.KEY=VALUE" in in_process("run", "--help").stdout
 
 
 @pytest.mark.parametrize(
@@ -63,39 +70,37 @@ def test_help_teaches(pipeline: Pipeline) -> None:
         (["status", "--home", "/nonexistent"], 5, "no finished run"),
     ],
 )
-def test_mistakes_end_in_words_and_the_documented_code(
-    pipeline: Pipeline, arguments: list[str], code: int, says: str
-) -> None:
-    done = pipeline(*arguments)
+def test_mistakes_end_in_words_and_the_documented_code(arguments: list[str], code: int, says: str) -> None:
+    done = in_process(*arguments)
     assert done.code == code
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
-def test_a_refused_run_is_json_too(pipeline: Pipeline) -> None:
-    done = pipeline("run", "--json", "--set", "train.steps=0")
+def test_a_refused_run_is_json_too() -> None:
+    done = in_process("run", "--json", "--set", "train.steps=0")
     assert done.code == 2
     assert done.json["status"] == "failed"
     assert "train.steps" in done.json["error"]
 
 
-def test_bad_data_is_refused_before_anything_runs(pipeline: Pipeline, data: Path, tmp_path: Path) -> None:
+def test_bad_data_is_refused_before_anything_runs(data: Path, tmp_path: Path) -> None:
     broken = tmp_path / "data"
     broken.mkdir()
     for file in data.iterdir():
         (broken / file.name).write_bytes(file.read_bytes())
     images = broken / "train-images-idx3-ubyte"
     images.write_bytes(images.read_bytes()[:-1])
-    done = pipeline("run", "--home", tmp_path / "home", "--set", f"data.source={broken}")
+    done = process("run", "--home", tmp_path / "home", "--set", f"data.source={broken}")
     assert done.code == 5
     assert "train-images-idx3-ubyte: truncated" in done.stderr
     assert not (tmp_path / "home" / "metadata.sqlite").exists()
 
 
-def test_a_database_that_is_none_is_named(pipeline: Pipeline, data: Path, tmp_path: Path) -> None:
+def test_a_database_that_is_none_is_named(data: Path, tmp_path: Path) -> None:
     (tmp_path / "metadata.sqlite").write_bytes(b"no database" * 400)
-    done = pipeline("run", "--home", tmp_path, "--set", f"data.source={data}")
+    done = process("run", "--home", tmp_path, "--set", f"data.source={data}")
     assert done.code == 5
     assert "metadata.sqlite: not a usable SQLite database" in done.stderr
 
@@ -111,7 +116,7 @@ def test_an_unusable_stdout_is_no_traceback(stdout: str, tmp_path: Path) -> None
     assert ("cannot be written" in done.stderr) == (stdout == "full")
 
 
-def test_status_shows_the_latest_run_without_running(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_status_shows_the_latest_run_without_running(tmp_path: Path) -> None:
     for run_id, status in (("20260101-000000-000", "failed"), ("20260102-000000-000", "pushed")):
         folder = tmp_path / "logs" / run_id
         folder.mkdir(parents=True)
@@ -123,5 +128,5 @@ def test_status_shows_the_latest_run_without_running(pipeline: Pipeline, tmp_pat
     (tmp_path / "logs" / "20260103-000000-000").mkdir()  # still running, or killed
     (tmp_path / "logs" / "20260104-000000-000").mkdir()
     (tmp_path / "logs" / "20260104-000000-000" / "run.json").write_text("{")  # damaged
-    assert pipeline("status", "--json", "--home", tmp_path).json["run_id"] == "20260102-000000-000"
-    assert "pushed: version 7" in pipeline("status", "--home", tmp_path).stdout
+    assert in_process("status", "--json", "--home", tmp_path).json["run_id"] == "20260102-000000-000"
+    assert "pushed: version 7" in in_process("status", "--home", tmp_path).stdout
