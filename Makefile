@@ -48,8 +48,8 @@ image: ## Build the image of the Kubeflow tasks (docker or podman): IMAGE=regist
 	  echo "image: neither docker nor podman is here; build where one is, with the same command" >&2; exit 5; }; \
 	"$$engine" build --tag $(IMAGE) .
 
-test: setup ## Run all tests (unit, integration, end to end), as many files at a time as there are cores, up to 4
-	@$(VENV)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+test: setup ## Run all tests (unit, integration, end to end), up to 4 files at a time, end-to-end first
+	@$(VENV)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-unit: setup ## Run the unit tests only (seconds)
 	@$(VENV)/python -m pytest tests/unit $(ARGS)
