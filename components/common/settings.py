@@ -94,8 +94,6 @@ class TrainSettings:
         weight_decay: decoupled decay of the weight matrices (adamw).
         loss_reduction: cross-entropy as "mean" or "sum" over the batch; sum equals mean with batch_size times the
             learning rate.
-        label_smoothing: part of the target distribution that is uniform over all classes, 0..1.
-        ema_decay: of the exponential moving average of the weights that is evaluated and exported; 0 is off.
         hidden_layers: units of each hidden layer.
         activation: of the hidden layers: "sigmoid", "relu", "tanh" or "gelu".
         augment_shift_pixels, augment_rotation_degrees, augment_scale, augment_shear: largest random shift, rotation,
@@ -122,8 +120,6 @@ class TrainSettings:
     momentum: float = 0.9
     weight_decay: float = 0.2
     loss_reduction: str = "mean"
-    label_smoothing: float = 0.0
-    ema_decay: float = 0.0
     hidden_layers: tuple[int, ...] = (128, 256)
     activation: str = "sigmoid"
     augment_shift_pixels: float = 1.0
@@ -153,7 +149,7 @@ class TrainSettings:
             _check_one_of(f"train.{key}", getattr(self, key), allowed)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise UsageError(f"train.learning_rate is {self.learning_rate}, it must be above 0")
-        for key in ("momentum", "label_smoothing", "ema_decay", "augment_scale"):
+        for key in ("momentum", "augment_scale"):
             if not 0 <= getattr(self, key) < 1:
                 raise UsageError(f"train.{key} is {getattr(self, key)}, it must be at least 0 and below 1")
         for key in ("weight_decay", *(f"augment_{kind}" for kind in UNBOUNDED_AUGMENTATIONS)):

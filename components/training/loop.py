@@ -31,7 +31,7 @@ class Point:
 
     Attributes:
         step: steps done.
-        loss: mean cross-entropy per training example since the entry before, label smoothing included.
+        loss: mean cross-entropy per training example since the entry before.
         learning_rate: of the last step.
         eval_accuracy, eval_loss: on the eval split, 0..1 and mean cross-entropy; None where it was not validated.
     """
@@ -92,7 +92,7 @@ def train(
                 )
             point = Point(step, loss, float(rates[-1]))
             if step % settings.eval_every_steps == 0 or step == settings.steps:
-                accuracy, eval_loss = evaluate(state.result, validation.batches(), scale)
+                accuracy, eval_loss = evaluate(state.model, validation.batches(), scale)
                 point = Point(step, loss, float(rates[-1]), accuracy, eval_loss)
                 state.remember_best(accuracy)
             history.append(point)
@@ -102,7 +102,7 @@ def train(
             every = settings.checkpoint_every_steps
             if every and (step % every == 0 or received) and step < settings.steps:
                 _save(state, history, checkpoints, strategy)
-    return Trained(state.best or state.result, history, first)
+    return Trained(state.best or state.model, history, first)
 
 
 def next_stop(step: int, settings: TrainSettings) -> int:

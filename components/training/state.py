@@ -18,15 +18,13 @@ class State:
 
     Attributes:
         model: the network that is trained.
-        result: the network that is validated and exported: `model` itself, or its moving average.
-        best: a copy of `result` at its best validation, if that is what will be exported.
+        best: a copy of `model` at its best validation, if that is what will be exported.
         step: steps done, int64 scalar.
         best_accuracy: of `best` on the eval split, 0..1; -1 before the first validation.
         variables: all of the above by the names that the checkpoints use.
     """
 
     model: MLP
-    result: MLP
     best: MLP | None
     optimizer: optimizers.Optimizer
     step: tf.Variable
@@ -43,14 +41,12 @@ class State:
         model = network()
         state = cls(
             model=model,
-            result=network() if settings.ema_decay else model,
             best=network() if settings.keep == "best" else None,
             optimizer=optimizers.create(model.trainable_variables, settings),
             step=tf.Variable(0, dtype=tf.int64, trainable=False),
             best_accuracy=tf.Variable(-1.0, trainable=False),
         )
-        networks = {"model": model, "average": state.result if state.result is not model else None, "best": state.best}
-        for name, one in networks.items():
+        for name, one in {"model": model, "best": state.best}.items():
             if one is not None:
                 state.variables |= {f"{name}/{key}": variable for key, variable in one.named_weights().items()}
         state.variables |= {f"optimizer/{key}": variable for key, variable in state.optimizer.slots.items()}
@@ -58,8 +54,8 @@ class State:
         return state
 
     def remember_best(self, accuracy: float) -> None:
-        """Copy `result` into `best`, if `best` is wanted and this accuracy on the eval split is the highest so far."""
+        """Copy `model` into `best`, if `best` is wanted and this accuracy on the eval split is the highest so far."""
         if self.best is not None and accuracy > float(self.best_accuracy.numpy()):
             self.best_accuracy.assign(accuracy)
             for name, variable in self.best.named_weights().items():
-                variable.assign(self.result.named_weights()[name].numpy())
+                variable.assign(self.model.named_weights()[name].numpy())

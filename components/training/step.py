@@ -1,7 +1,7 @@
 """The training step, and what wraps it.
 
 `training_step` is the whole of it. The rest makes it faster or better and changes nothing in it, from the inside out:
-batch shards, replicas, a moving average of the weights, augmentation, unrolled iterations.
+batch shards, replicas, augmentation, unrolled iterations.
 The gains were measured, see docs/decisions/0017-training.md.
 """
 
@@ -88,18 +88,6 @@ class AllReduce:
         self.optimizer.apply(learning_rate, total)
 
 
-def update_average(average: MLP, model: MLP, decay: float, steps_done: tf.Tensor) -> None:
-    """Move `average`, the exponential moving average of the weights, towards `model` after a step.
-
-    Why: it smooths out the noise of the last batches. At first the decay is smaller, as in
-    tf.train.ExponentialMovingAverage with num_updates: else the initial weights would dominate the average.
-    """
-    steps = tf.cast(steps_done, tf.float32)
-    decay = tf.minimum(decay, (1.0 + steps) / (10.0 + steps))
-    for mean, variable in zip(average.trainable_variables, model.trainable_variables, strict=True):
-        mean.assign_add((1.0 - decay) * (variable - mean))
-
-
 class BatchShards:
     """The (x, y) of `training_step` for each shard of a batch: read, augmented and normalised inside the graph.
 
@@ -118,8 +106,7 @@ class BatchShards:
         self._source, self._size, self._settings = source, size, settings
         self._examples = distribution.examples_per_replica(settings.batch_size, strategy)
         self._bounds = np.linspace(0, self._examples, min(settings.shards, self._examples) + 1).astype(int).tolist()
-        smoothing = settings.label_smoothing
-        self._targets = tf.one_hot(tf.range(classes), classes) * (1.0 - smoothing) + smoothing / classes
+        self._targets = tf.one_hot(tf.range(classes), classes)
         # One number for all pixels, the usual case, is twice as fast as one for each.
         self._scale, self._offset = (v[0] if (v == v[0]).all() else v for v in (scale.scale, scale.offset))
 
@@ -204,9 +191,7 @@ def steps_function(
     def step(examples: Any, rate: tf.Tensor, previous: list[Gradients]) -> tuple[tf.Tensor, list[Gradients]]:
         batch = shards.of(examples, state.step, previous)
         loss, gradients = sharded_step(state.model, optimizer, batch, rate, loss_weight)
-        steps_done = state.step.assign_add(1)
-        if settings.ema_decay:
-            update_average(state.result, state.model, settings.ema_decay, steps_done)
+        state.step.assign_add(1)
         return loss, gradients
 
     return unrolled(step, source, settings.batch_size, strategy, steps_per_iteration)

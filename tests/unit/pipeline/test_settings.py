@@ -56,7 +56,7 @@ def test_overrides_win_and_keep_their_types() -> None:
         ("train.optimizer=adamm", "adamw, momentum, sgd"),
         ("transform.scaling=none", "unit, symmetric, standard"),
         ("train.augment_shift_pixels=-1", "0 or above"),
-        ("train.ema_decay=1", "below 1"),
+        ("train.momentum=1", "below 1"),
         ("train.learning_rate=nan", "above 0"),
         ("gate.min_accuracy=97", "between 0 and 1"),
         ("beam.runner=DirectRunner", "downloads a binary"),

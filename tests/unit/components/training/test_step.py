@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from components.training.model import MLP
 from components.training.optimizers import SGD
-from components.training.step import sharded_step, training_step, update_average
+from components.training.step import sharded_step, training_step
 
 RATE = 0.5
 X = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
@@ -42,11 +42,3 @@ def test_batch_shards_make_the_same_update_as_the_whole_batch() -> None:
     assert len(gradients) == 2
     for found, wanted in zip(sharded.trainable_variables, plain.trainable_variables, strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-5)
-
-
-@pytest.mark.parametrize(("steps_done", "decay"), [(1, 2 / 11), (1000, 0.9)])
-def test_the_average_moves_faster_in_the_first_steps(steps_done: int, decay: float) -> None:
-    average, model = MLP((5, 3), seed=0), MLP((5, 3), seed=1)
-    expected = decay * average.weights[0].numpy() + (1 - decay) * model.weights[0].numpy()
-    update_average(average, model, 0.9, tf.constant(steps_done))
-    np.testing.assert_allclose(average.weights[0], expected, atol=1e-6)
