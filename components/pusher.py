@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import shutil
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,9 +24,7 @@ from tfx.types.channel import BaseChannel
 from tfx.utils import path_utils, proto_utils
 
 from components.common import contract
-from components.validation.verdict import OVERALL, Verdict
 from components.versions import manifest, release
-from components.versions.manifest import Manifest
 from components.versions.publish import prune, publish
 from components.versions.weights import weights_sha256
 
@@ -47,18 +44,6 @@ def saved_weights(saved_model: Path) -> dict[str, npt.NDArray[np.generic]]:
     }
 
 
-def git_commit(folder: Path = Path(__file__).parent) -> str | None:
-    """The commit that `folder` is at, "+changes" if files differ from it; None outside of a git checkout."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
 class Executor(TfxExecutor):
     """Publishes a blessed model; marks an unblessed one as not pushed."""
 
@@ -75,33 +60,21 @@ class Executor(TfxExecutor):
         model = Path(path_utils.stamped_model_path(infra))  # with its warm-up requests, as the InfraValidator served it
         origin = json.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
 
-        verdicts = [
-            Verdict.read(Path(artifact_utils.get_single_uri(input_dict[key]), contract.VERDICT_FILE))
+        gate, infra_verdict = (
+            json.loads(Path(artifact_utils.get_single_uri(input_dict[key]), contract.VERDICT_FILE).read_text())
             for key in (standard_component_specs.MODEL_BLESSING_KEY, standard_component_specs.INFRA_BLESSING_KEY)
-        ]
-        weights = weights_sha256(saved_weights(model))
-
-        def described(version: int, files: dict[str, str]) -> Manifest:
-            gate, served = verdicts
-            return Manifest(
-                model=contract.MODEL_NAME,
-                version=version,
-                run_id=str(self._context.pipeline_run_id),
-                git_commit=git_commit(),
-                created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
-                settings=origin["settings"],
-                data_sha256=origin["data_sha256"],
-                blessed=gate.blessed,
-                infra_blessed=served.blessed,
-                gate=[asdict(check) for check in gate.checks],
-                infra=[asdict(check) for check in served.checks],
-                metrics=gate.metrics["slices"][OVERALL],
-                weights_sha256=weights,
-                files=files,
-            )
-
+        )
+        describe = functools.partial(
+            manifest.describe,
+            run_id=str(self._context.pipeline_run_id),
+            settings=origin["settings"],
+            data_sha256=origin["data_sha256"],
+            gate=gate,
+            infra=infra_verdict,
+            weights_sha256=weights_sha256(saved_weights(model)),
+        )
         unverified = json.loads(exec_properties.get(contract.UNVERIFIED_VERSIONS, "{}"))
-        version = publish(model, base, int(time.time()), described, unverified.get("tampered", ()))
+        version = publish(model, base, int(time.time()), describe, unverified.get("tampered", ()))
         shutil.copytree(version, pushed.uri, dirs_exist_ok=True)  # the artifact, as TFX's own Pusher keeps it
         pushed.set_string_custom_property(contract.MANIFEST_PROPERTY, manifest.sha256(version / manifest.FILE_NAME))
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=version.name)

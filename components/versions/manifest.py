@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from components.common import contract
 from components.common.errors import InputError
 
 FILE_NAME: Final = "manifest.json"
@@ -48,6 +52,52 @@ class Manifest:
     weights_sha256: str
     files: dict[str, str]
     format: int = FORMAT
+
+
+def describe(
+    version: int,
+    files: dict[str, str],
+    *,
+    run_id: str,
+    settings: dict[str, Any],
+    data_sha256: dict[str, str],
+    gate: Mapping[str, Any],
+    infra: Mapping[str, Any],
+    weights_sha256: str,
+) -> Manifest:
+    """The manifest of a version that is about to be pushed, by this commit and now.
+
+    Args:
+        gate, infra: the content of verdict.json of the Evaluator and of the InfraValidator.
+    """
+    return Manifest(
+        model=contract.MODEL_NAME,
+        version=version,
+        run_id=run_id,
+        git_commit=git_commit(),
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        settings=settings,
+        data_sha256=data_sha256,
+        blessed=gate["blessed"],
+        infra_blessed=infra["blessed"],
+        gate=gate["checks"],
+        infra=infra["checks"],
+        metrics=gate["metrics"]["slices"]["overall"],
+        weights_sha256=weights_sha256,
+        files=files,
+    )
+
+
+def git_commit(folder: Path = Path(__file__).parent) -> str | None:
+    """The commit that `folder` is at, "+changes" if files differ from it; None outside of a git checkout."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def write(manifest: Manifest, folder: Path) -> None:
