@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -22,11 +23,11 @@ from components.common.command_line import (  # noqa: E402
     EXIT_TERMINATED,
     HomeOption,
     JsonOption,
-    Terminated,
     say,
 )
 from components.common.errors import UserError  # noqa: E402
 from components.common.home import Home  # noqa: E402
+from components.common.signals import Stop, Terminated  # noqa: E402
 
 if TYPE_CHECKING:
     from pipeline.run import Result
@@ -66,20 +67,21 @@ def run(
     from pipeline import settings as settings_module
     from pipeline.run import execute, refused
 
+    stop, stderr = Stop(), os.dup(2)
+    stop.install(lambda: os.write(stderr, b"stopping...\n"))  # descriptor 2 is a log file during the run
     try:
         settings = settings_module.load(config, overrides or [])
-        result = execute(settings, Home(home.resolve()), lines_to_stderr=as_json, started=STARTED)
+        result = execute(settings, Home(home.resolve()), stop, lines_to_stderr=as_json, started=STARTED)
     except UserError as e:
         if as_json:
             say(refused(str(e), e.exit_code).to_json())
         raise
-    except KeyboardInterrupt as e:
+    except KeyboardInterrupt:
         message = "interrupted; finished nodes are kept, the next run continues from there"
-        code = EXIT_TERMINATED if isinstance(e, Terminated) else EXIT_INTERRUPTED
         if as_json:
-            say(refused(message, code).to_json())
-        print(message, file=sys.stderr)
-        raise typer.Exit(code) from None
+            say(refused(message, stop.exit_code).to_json())
+        print(message, file=sys.stderr, flush=True)
+        os._exit(stop.exit_code)  # threads of Beam and TensorFlow may still run, and crash or block a normal exit
     if as_json:
         say(result.to_json())
     else:

@@ -17,6 +17,7 @@ from tfx.orchestration.portable import launcher, runtime_parameter_utils
 from tfx.proto.orchestration import pipeline_pb2
 
 from components.common.contract import UNVERIFIED_VERSIONS
+from components.common.signals import Stop
 from components.common.source_key import PARAMETER, modules_named_by, source_sha256
 from pipeline import integrity, lineage
 from pipeline.integrity import UnverifiedVersions
@@ -56,15 +57,17 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
     Args:
         root: the pipeline root, the folder of the artifacts.
         unverified: pushed versions that do not match the record of a run.
+        stop: no node starts after a signal.
 
     Attributes:
         execution_ids: MLMD execution of each node that ran or was cached, by node id.
     """
 
-    def __init__(self, events: Events, root: Path, unverified: UnverifiedVersions) -> None:
+    def __init__(self, events: Events, root: Path, unverified: UnverifiedVersions, stop: Stop) -> None:
         super().__init__()
         self._root = root
         self._unverified = unverified
+        self._stop = stop
         self.execution_ids: dict[str, int] = {}
         self._events = events
 
@@ -94,11 +97,13 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
 
     def _launch(self, node: pipeline_pb2.PipelineNode, launch: launcher.Launcher, connection: Any) -> None:
         node_id = node.node_info.id
+        self._stop.check()  # the node before may have caught the exception of the signal
         log_file = self._events.node_started(node_id)
         try:
             info = launch.launch()
         except Exception as e:
             log.exception("node %s failed", node_id)
+            self._stop.check()
             self._events.node_finished(node_id, "failed")
             raise NodeFailedError(node_id, log_file) from e
         if info is None or not info.execution_id:

@@ -17,6 +17,7 @@ from typing import Any, Literal, TextIO
 from components.common.errors import DataAnomaliesError, InputError
 from components.common.home import Home
 from components.common.settings import REAL_MNIST
+from components.common.signals import Stop
 from components.data import idx, mnist
 from components.data.idx import IdxFiles
 from components.data.mirrors import Report
@@ -62,15 +63,17 @@ def prepare_data(settings: Settings, home: Home, report: Report) -> IdxFiles:
     return files
 
 
-def execute(settings: Settings, home: Home, *, lines_to_stderr: bool, started: float) -> Result:
+def execute(settings: Settings, home: Home, stop: Stop, *, lines_to_stderr: bool, started: float) -> Result:
     """Run the pipeline once in `home`.
 
     Args:
+        stop: ends the run.
         lines_to_stderr: print progress on stderr, because --json needs stdout.
         started: time.monotonic() of the process's start, from which `seconds` counts.
 
     Raises:
         InputError: data or home are unusable. Later errors are in the Result.
+        KeyboardInterrupt: a signal has arrived; nothing is pushed after it.
     """
     with home.exclusive():
         run_id = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
@@ -80,9 +83,10 @@ def execute(settings: Settings, home: Home, *, lines_to_stderr: bool, started: f
             _check_metadata(home.metadata)
             files = prepare_data(settings, home, lambda line: print(line, file=stream))
             try:
-                _run(settings, home, files, result, capture, stream, started)
+                _run(settings, home, files, result, capture, stream, stop, started)
             except Exception as e:  # outside of any node: imports, wiring, MLMD
                 log.exception("the run failed")
+                stop.check()  # libraries wrap the exception of a signal in their own
                 result.error, result.exit_code = explain("start-up", e, capture.log_file)
             result.seconds = round(time.monotonic() - started, 2)
             with suppress(OSError):  # a full disk: only `status` misses this run
@@ -134,6 +138,7 @@ def _run(
     result: Result,
     capture: OutputCapture,
     stream: TextIO,
+    stop: Stop,
     started: float,
 ) -> None:
     print("starting TFX, TensorFlow and Beam", file=stream)
@@ -159,7 +164,7 @@ def _run(
     result.startup_seconds = round(time.monotonic() - started, 2)
 
     with Progress([node.pipeline_node.node_info.id for node in ir.nodes], stream) as progress:
-        runner = local_runner.LocalRunner(_Screen(progress, capture), home.artifacts, unverified)
+        runner = local_runner.LocalRunner(_Screen(progress, capture), home.artifacts, unverified, stop)
         try:
             runner.run_with_ir(ir)
         except local_runner.NodeFailedError as e:

@@ -147,4 +147,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("setup: interrupted; run `make setup` again to continue", file=sys.stderr)
+        sys.exit(130)

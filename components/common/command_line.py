@@ -12,14 +12,11 @@ from typing import Annotated, Final
 import typer
 
 from components.common.errors import UserError
+from components.common.signals import Terminated
 
 EXIT_INTERRUPTED: Final = 130  # Ctrl-C
 EXIT_TERMINATED: Final = 143  # SIGTERM
 DEFAULT_HOME: Final = Path("workspace")
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM as an exception, so that `finally` blocks run as they do after Ctrl-C."""
 
 
 def _home(text: str | Path) -> Path:  # typer passes the default as a Path

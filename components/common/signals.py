@@ -1,19 +1,87 @@
-"""Delay Ctrl-C and SIGTERM until the work has reached a point where it can be resumed."""
+"""Ctrl-C and SIGTERM: stop at once, or after work that can be resumed, whatever library code does meanwhile."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+GRACE_S: Final = 10.0  # for a checkpoint and clean-up; then the process exits, as after kill -9
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM as an exception, so that `finally` blocks run as they do after Ctrl-C."""
+
+
+class Stop:
+    """The first Ctrl-C or SIGTERM since `install`.
+
+    Python runs signal handlers only in the main thread, between two instructions: late if that thread is in TensorFlow.
+    And library code may catch the exception that the handler raises. So another thread, woken through a pipe, prints
+    the message, exits at once after a second signal, and exits GRACE_S after the first if the process still runs.
+    Code that must not run after a stop calls `check`.
+
+    Attributes:
+        number: of the signal; None before it.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+
+    def install(self, announce: Callable[[], None]) -> None:
+        """Handle both signals, except those that the process ignores. Only in the main thread.
+
+        Args:
+            announce: called once, in another thread.
+        """
+        read_end, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+        threading.Thread(target=self._watch, args=(read_end, announce), daemon=True).start()
+
+    @property
+    def exit_code(self) -> int:
+        """130 after Ctrl-C, 143 after SIGTERM."""
+        return 128 + (self.number or 0)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt or Terminated if a signal has arrived, even if its exception was caught."""
+        if self.number is not None:
+            raise Terminated if self.number == signal.SIGTERM else KeyboardInterrupt
+
+    def _handle(self, number: int, _: object) -> None:
+        self.number = self.number or number
+        self.check()
+
+    def _watch(self, read_end: int, announce: Callable[[], None]) -> None:
+        first = True
+        while received := os.read(read_end, 1):
+            if received[0] not in SIGNALS:
+                continue
+            self.number = self.number or received[0]
+            if not first:
+                os._exit(self.exit_code)
+            first = False
+            with suppress(Exception):  # a closed terminal
+                announce()
+            threading.Thread(target=self._exit_after_grace, daemon=True).start()
+
+    def _exit_after_grace(self) -> None:
+        time.sleep(GRACE_S)
+        os._exit(self.exit_code)
 
 
 @contextmanager
 def postponed() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in the list that it yields, and raise the first one again at the end of the block.
+    """Collect SIGINT and SIGTERM in the list that it yields, and handle the first one at the end of the block.
 
     If the handler returns, SystemExit(128 + signal) ends the process. Signals that the process ignores stay ignored.
     Outside of the main thread, the only one that receives signals, nothing is delayed.
@@ -30,5 +98,9 @@ def postponed() -> Iterator[list[int]]:
         for number, handler in before.items():
             signal.signal(number, handler)
         if received:
-            signal.raise_signal(received[0])
+            handler = before[signal.Signals(received[0])]
+            if callable(handler):
+                handler(received[0], None)
+            else:
+                signal.raise_signal(received[0])
             raise SystemExit(128 + received[0])

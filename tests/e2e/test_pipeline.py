@@ -191,6 +191,33 @@ def test_deleted_and_damaged_files_make_their_nodes_run_again(
     assert retrained.json["metrics"] == first.json["metrics"]
 
 
+def test_an_interrupted_run_pushes_nothing_and_the_next_one_continues(
+    pipeline: Pipeline, first: Done, data: Path, home: Path
+) -> None:
+    before = versions(home)
+    arguments = quick(data, home, "--set", "gate.min_accuracy=0.02")  # the Evaluator and the nodes after it run
+    command = pipeline_command(*arguments)
+    running = subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with running:
+        assert running.stderr is not None
+        for line in running.stderr:
+            if line.startswith("Baseline"):
+                break  # the Evaluator is next
+        time.sleep(1)  # in TFMA, on Beam's threads
+        running.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        assert running.stderr.readline() == "stopping...\n"
+        assert time.monotonic() - sent < 0.3
+        assert running.wait(timeout=30) == 130
+        assert "interrupted" in running.stderr.read()
+    assert versions(home) == before
+    after = pipeline(*arguments)
+    assert after.code == 0, after.stderr
+    assert after.states["Trainer"] == "cached"
+
+
 def test_anomalies_stop_the_run_before_training(pipeline: Pipeline, tmp_path: Path) -> None:
     spoiled = write_data_set(tmp_path / "data", train=300, test=100)
     images, _ = digits(300, seed=0)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -65,3 +66,50 @@ print("never")
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (-signal.SIGTERM, "saved\n")
+
+
+STOP = """
+import hashlib, os, signal, sys, threading, time
+from components.common import signals
+signals.GRACE_S = 0.5
+stop = signals.Stop()
+stop.install(lambda: print("stopping...", flush=True))
+print("ready", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("code", "seconds"),
+    [
+        ("time.sleep(30)", 0.5),
+        ("try:\n    time.sleep(30)\nexcept BaseException:\n    stop.check()", 0.5),  # a library catches it
+        ("while True:\n    try:\n        time.sleep(30)\n    except BaseException:\n        pass", 5),  # and goes on
+        ("hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)", 5),  # the main thread is in C
+    ],
+    ids=["python", "caught", "caught for ever", "C"],
+)
+def test_a_signal_is_announced_and_ends_the_process(number: signal.Signals, code: str, seconds: float) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STOP + code], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.1)
+        process.send_signal(number)
+        sent = time.monotonic()
+        assert process.stdout.readline() == "stopping...\n"
+        assert time.monotonic() - sent < 0.3
+        process.wait(timeout=seconds)
+    assert process.returncode in (128 + number, -number, 1)  # 1: an unhandled KeyboardInterrupt of Python
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    code = STOP.replace("GRACE_S = 0.5", "GRACE_S = 60") + "while True:\n    try:\n        time.sleep(30)\n    except BaseException:\n        pass"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "stopping...\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=5) == 130
