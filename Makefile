@@ -76,6 +76,7 @@ bench: setup ## Run all benchmarks (more than an hour); write docs/benchmarks.md
 drills: setup ## Inject faults into a served home, then kill 200 runs (an hour or more); build/drills.md, build/drills_kill.json
 	@$(VENV)/python -m tests.drills $(ARGS)
 	@$(VENV)/python -m tests.drills.kills
+	@$(VENV)/python -m tests.drills.interrupts
 
 lock: setup ## Resolve anew and write requirements.lock
 	@$(VENV)/python tools/lock.py

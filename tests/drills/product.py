@@ -42,12 +42,12 @@ class Product:
 
     def run(self, *arguments: str, data: Path | None = None, checkout: Path = ROOT) -> Done:
         """`python -m pipeline run` with the source in `checkout`."""
-        return _finished(self._run_command(*arguments, data=data), checkout)
+        return _finished(self.run_command(*arguments, data=data), checkout)
 
     def start_run(self, *arguments: str) -> subprocess.Popen[str]:
         """`python -m pipeline run` in the background."""
         return subprocess.Popen(
-            self._run_command(*arguments),
+            self.run_command(*arguments),
             cwd=ROOT,
             env=environment(),
             stdout=subprocess.DEVNULL,
@@ -111,7 +111,8 @@ class Product:
         """Log folders of the runs so far. A node's file appears in them when the node begins."""
         return {path for path in self.home.glob("logs/*") if path.is_dir() and path.name != "validate"}
 
-    def _run_command(self, *arguments: str, data: Path | None = None) -> list[str]:
+    def run_command(self, *arguments: str, data: Path | None = None) -> list[str]:
+        """The words of `python -m pipeline run` in this home."""
         source = f"data.source={data or self.data}"
         return pipeline_command(self.home, "--json", "--config", "configs/quick.toml", "--set", source, *arguments)
 
