@@ -20,7 +20,9 @@ from components import infra_validator
 from components.common import contract
 from components.common.settings import InfraSettings
 from components.infra_validator import checks
+from components.validation import control_model
 from components.validation.reference_predictions import ReferencePredictions
+from components.validation.trial_server import ServerError
 from tests.conftest import ROOT
 from tests.support.synthetic import digits
 
@@ -95,6 +97,26 @@ def test_a_model_that_does_not_load_is_refused(expected: ReferencePredictions, t
     verdict = infra_validator.validate(tmp_path / "broken", expected, tmp_path / "server", settings, "embedded")
     assert not verdict.blessed
     assert "the server" in str(verdict.error)
+
+
+def test_a_server_that_does_not_start_is_no_verdict_on_the_model(
+    model: Path, expected: ReferencePredictions, tmp_path: Path
+) -> None:
+    with pytest.raises(ServerError, match="known-good model") as caught:
+        infra_validator.validate(model, expected, tmp_path / "server", SETTINGS, "binary")
+    assert caught.value.exit_code == 5
+    assert "run again" in caught.value.remedy
+
+
+def test_a_slow_machine_does_not_refuse_a_good_model(
+    model: Path, expected: ReferencePredictions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tight = replace(SETTINGS, max_p99_ms=0.001)
+    refused = infra_validator.validate(model, expected, tmp_path / "idle", tight, "embedded")
+    assert {check.metric for check in refused.checks if not check.passed} == {"grpc_p99_ms", "rest_p99_ms"}
+    reference = {name: p99_ms / 1e6 for name, p99_ms in control_model.REFERENCE_P99_MS.items()}
+    monkeypatch.setattr(control_model, "REFERENCE_P99_MS", reference)  # as if the machine were 10^6 times slower
+    assert infra_validator.validate(model, expected, tmp_path / "busy", tight, "embedded").blessed
 
 
 MEASURED = {

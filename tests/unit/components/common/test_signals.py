@@ -105,7 +105,10 @@ def test_a_signal_is_announced_and_ends_the_process(number: signal.Signals, code
 
 
 def test_a_second_signal_ends_the_process_at_once() -> None:
-    code = STOP.replace("GRACE_S = 0.5", "GRACE_S = 60") + "while True:\n    try:\n        time.sleep(30)\n    except BaseException:\n        pass"
+    code = (
+        STOP.replace("GRACE_S = 0.5", "GRACE_S = 60")
+        + "while True:\n    try:\n        time.sleep(30)\n    except BaseException:\n        pass"
+    )
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
