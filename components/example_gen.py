@@ -13,8 +13,10 @@ from typing import Any, Final
 import apache_beam as beam
 import tensorflow as tf
 from google.protobuf import wrappers_pb2
+from tfx.components.example_gen import utils
 from tfx.components.example_gen.base_example_gen_executor import BaseExampleGenExecutor
 from tfx.components.example_gen.component import FileBasedExampleGen
+from tfx.components.example_gen.driver import FileBasedDriver
 from tfx.dsl.components.base import executor_spec
 from tfx.proto import example_gen_pb2
 from tfx.types import standard_component_specs
@@ -105,16 +107,29 @@ class Executor(BaseExampleGenExecutor):
         }
 
 
+class Driver(FileBasedDriver):
+    """TFX's driver, without the files' times: data with the same content has the same cache key."""
+
+    def resolve_exec_properties(
+        self, exec_properties: dict[str, Any], pipeline_info: Any, component_info: Any
+    ) -> dict[str, Any]:
+        resolved: dict[str, Any] = super().resolve_exec_properties(exec_properties, pipeline_info, component_info)
+        hashes = _unpack(resolved[standard_component_specs.CUSTOM_CONFIG_KEY])["sha256"]
+        resolved[utils.FINGERPRINT_PROPERTY_NAME] = json.dumps(hashes, sort_keys=True)
+        return resolved
+
+
 class ExampleGen(FileBasedExampleGen):
     """TFX component: four IDX files in, Examples with the splits train, eval and test out.
 
     Args:
         files: the four files, all in one folder, which becomes `input_base`.
         settings: split sizes, and the size and classes of the images.
-        hashes: SHA-256 of the files' content; part of the cache key, as are the sizes and times that TFX's driver sees.
+        hashes: SHA-256 of the files' content; part of the cache key.
     """
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
+    DRIVER_CLASS = Driver
 
     def __init__(self, files: IdxFiles, settings: DataSettings, hashes: Mapping[str, str]) -> None:
         # TFX's driver fingerprints the files that these patterns match; the executor uses index ranges instead.

@@ -6,6 +6,7 @@ node finishes; an artifact that no longer matches is marked as deleted in MLMD, 
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import shutil
@@ -65,6 +66,17 @@ def forget_damaged(store: MetadataStore, root: Path) -> list[str]:
         log.warning("%s", "\n".join(lines))
     more = len(lines) - SHOWN
     return lines if more <= 0 else [*lines[:SHOWN], f"and {more} more"]
+
+
+def set_aside_unknown(store: MetadataStore, root: Path) -> Path | None:
+    """Rename the artifacts of an MLMD store that was lost; returns their new folder, or None if nothing was lost.
+
+    A new store counts executions from 1 again, which would mix its artifacts with theirs.
+    """
+    if store.get_executions() or not any(root.glob("*/*/*")):
+        return None
+    number = next(n for n in itertools.count(1) if not root.with_name(f"{root.name}.without-metadata-{n}").exists())
+    return root.rename(root.with_name(f"{root.name}.without-metadata-{number}"))
 
 
 def remove_unpublished(store: MetadataStore, root: Path) -> None:

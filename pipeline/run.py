@@ -101,7 +101,8 @@ def refused(error: str, exit_code: int) -> Result:
 
 def latest_result(home: Home) -> Result:
     """The result of the latest finished run. Raises InputError if there is none."""
-    for path in sorted(home.root.glob(f"logs/*/{RESULT_FILE}"), reverse=True):  # run ids sort by time
+    files = home.root.glob(f"logs/*/{RESULT_FILE}")
+    for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):  # run ids have several forms
         with suppress(OSError, ValueError, TypeError):  # damaged: try the one before
             return Result(**json.loads(path.read_text()))
     raise InputError(f"{home.root}: no finished run here", "Start one: python -m pipeline run")
@@ -155,6 +156,8 @@ def _run(
     ir = local_runner.compiled(pipeline, str(result.run_id))
     with metadata.Metadata(pipeline.metadata_connection_config) as handle:
         local_runner.sweep_interrupted(handle.store)
+        if aside := integrity.set_aside_unknown(handle.store, home.artifacts):
+            print(f"{home.metadata.name} is new: the artifacts of earlier runs are now in {aside}", file=stream)
         integrity.remove_unpublished(handle.store, home.artifacts)
         for line in integrity.forget_damaged(handle.store, home.artifacts):
             print(line, file=stream)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import IO
 
 from components.common.errors import InputError
 
@@ -33,3 +35,18 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def open_lock(path: Path) -> IO[str]:
+    """Open a lock file for reading and writing; created if missing.
+
+    Raises:
+        InputError: it is a symlink, whose target a write would damage.
+        OSError: it cannot be opened.
+    """
+    try:
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
+    except OSError as e:
+        if e.errno == errno.ELOOP:
+            raise InputError(f"{path}: is a symlink, expected a lock file", "Delete the link.") from e
+        raise

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from components.common import contract
 from components.common.errors import InputError
+from components.common.files import open_lock
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Home:
         lock = self.root / ".run.lock"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            file = open(lock, "a+")  # noqa: SIM115  # held until the block ends
+            file = open_lock(lock)  # held until the block ends
         except OSError as e:
             raise InputError(f"{self.root}: cannot be written ({e.strerror})", "Name another home: --home DIR") from e
         with file:
@@ -59,7 +60,8 @@ class Home:
                     f"{self.root}: another run is using this home (process {file.read().strip() or 'unknown'})",
                     "Wait for it to end, or give this run its own home: --home DIR",
                 ) from None
-            file.truncate(0)
+            file.seek(0)
+            file.truncate()
             file.write(str(os.getpid()))
             file.flush()
             yield

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 Arrays = Mapping[str, npt.NDArray[Any]]
 IGNORED_SETTINGS: Final = ("checkpoint_every_steps", "checkpoint_folder")  # they do not change the weights
 KEPT_FILES: Final = 5  # of runs that were never finished; a checkpoint of the default network has 2 MB
+NAME_DIGITS: Final = 16  # of the key, in the file name
 SUFFIX: Final = ".checkpoint"
 
 
@@ -58,7 +59,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, key: str) -> None:
         self._key = key
-        self.path = folder / f"{key[:16]}{SUFFIX}"
+        self.path = folder / f"{key[:NAME_DIGITS]}{SUFFIX}"
 
     def load(self, like: Arrays) -> Checkpoint | None:
         """The checkpoint, if there is one whose arrays have the names, shapes and dtypes of `like`.
@@ -127,7 +128,8 @@ class Checkpoints:
         return Checkpoint(step, arrays, history)
 
     def _remove_oldest(self) -> None:
-        files = sorted(self.path.parent.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        ours = f"{'[0-9a-f]' * NAME_DIGITS}{SUFFIX}"  # the folder may be the user's, with checkpoints of other programs
+        files = sorted(self.path.parent.glob(ours), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in files[KEPT_FILES:]:
             path.unlink(missing_ok=True)
 

@@ -75,9 +75,9 @@ def train(
     """
     with strategy.scope():
         state = State.create((size[0] * size[1], *settings.hidden_layers, classes), settings)
-    run_steps = steps_function(state, source, scale, size, settings, strategy, unrolled_steps(settings))
     history = _restore(state, checkpoints, strategy)
     first = counted_from = step = int(state.step.numpy())
+    run_steps = steps_function(state, source, scale, size, settings, strategy, unrolled_steps(settings, first))
     since = time.monotonic()
     with signals.postponed() as received:
         while step < settings.steps and not received:
@@ -111,9 +111,14 @@ def next_stop(step: int, settings: TrainSettings) -> int:
     return min(settings.steps, *((step // n + 1) * n for n in every if n))
 
 
-def unrolled_steps(settings: TrainSettings) -> int:
-    """Steps per iteration of the loop inside a call: a divisor of the number of steps in any call."""
-    common = math.gcd(STEPS_PER_CALL, settings.steps, settings.eval_every_steps, settings.checkpoint_every_steps)
+def unrolled_steps(settings: TrainSettings, first: int = 0) -> int:
+    """Steps per iteration of the loop inside a call: a divisor of the number of steps in any call.
+
+    Args:
+        first: the step that the run starts at; it may be a multiple of another checkpoint interval than today's.
+    """
+    every = (STEPS_PER_CALL, settings.eval_every_steps, settings.checkpoint_every_steps)
+    common = math.gcd(settings.steps, first, *every)
     return max(n for n in range(1, MAX_UNROLLED_STEPS + 1) if common % n == 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import tensorflow as tf
 
 from components.common.settings import TrainSettings
@@ -55,7 +56,7 @@ class State:
 
     def remember_best(self, accuracy: float) -> None:
         """Copy `model` into `best`, if `best` is wanted and this accuracy on the eval split is the highest so far."""
-        if self.best is not None and accuracy > float(self.best_accuracy.numpy()):
+        if self.best is not None and np.float32(accuracy) > self.best_accuracy.numpy():  # of a tie the first stays
             self.best_accuracy.assign(accuracy)
             for name, variable in self.best.named_weights().items():
                 variable.assign(self.model.named_weights()[name].numpy())

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Final
 
 from components.common.errors import InputError
-from components.common.files import sync
+from components.common.files import open_lock, sync
 from components.versions import manifest
 from components.versions.manifest import Manifest
 
 TEMPORARY: Final = ".pushing-"  # TensorFlow Serving ignores folders whose name is not a number
 DELETED: Final = ".deleting-"
+MAX_VERSION: Final = 2**63 - 1  # TensorFlow Serving's int64
 
 
 def publish(
@@ -48,11 +49,16 @@ def publish(
     files = manifest.file_hashes(model)
     with _locked(base):
         for stale in [*base.glob(f"{TEMPORARY}*"), *base.glob(f"{DELETED}*")]:  # of a killed push
-            shutil.rmtree(stale)
+            _delete(stale)
         existing = versions(base)
         if existing and existing[-1] not in tampered and _is_unchanged(base / str(existing[-1]), files):
             return base / str(existing[-1])
         version = max([now_s, *(number + 1 for number in existing)])
+        if version > MAX_VERSION:
+            raise InputError(
+                f"{base / str(existing[-1])}: no version number is left above this one",
+                "No run pushed it: move the folder away, then run again.",
+            )
         temporary = base / f"{TEMPORARY}{version}"
         try:
             shutil.copytree(model, temporary)
@@ -83,18 +89,35 @@ def prune(base: Path, keep: int, protected: Collection[int]) -> list[int]:
     with _locked(base):
         for version in versions(base)[:-keep]:
             if version not in protected:
-                renamed = (base / str(version)).rename(base / f"{DELETED}{version}")
-                shutil.rmtree(renamed)
+                _delete((base / str(version)).rename(base / f"{DELETED}{version}"))
                 deleted.append(version)
     return deleted
 
 
 def versions(base: Path) -> list[int]:
-    """Numbers of the versions in `base`, ascending; [] if there is no such folder."""
+    """Numbers of the versions in `base`, ascending; [] if there is no such folder.
+
+    Only names in the form that a push writes: no leading zero, no other digits than ASCII's, at most 2^63 - 1.
+    """
     try:
-        return sorted(int(c.name) for c in base.iterdir() if c.name.isascii() and c.name.isdecimal() and c.is_dir())
+        return sorted(int(child.name) for child in base.iterdir() if is_version(child.name) and child.is_dir())
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def is_version(name: str) -> bool:
+    """Whether a folder's name is a version number as a push writes it."""
+    if not (name.isascii() and name.isdecimal() and len(name) <= len(str(MAX_VERSION))):
+        return False
+    return str(int(name)) == name and int(name) <= MAX_VERSION
+
+
+def _delete(path: Path) -> None:
+    """Delete a folder, or a link to one but not its target."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path)
 
 
 def _is_unchanged(version: Path, files: dict[str, str]) -> bool:
@@ -106,6 +129,6 @@ def _is_unchanged(version: Path, files: dict[str, str]) -> bool:
 
 @contextmanager
 def _locked(base: Path) -> Iterator[None]:
-    with open(base / ".push.lock", "w") as lock:
+    with open_lock(base / ".push.lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

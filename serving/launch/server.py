@@ -23,7 +23,7 @@ import psutil
 
 from components.common import contract
 from components.common.errors import InputError
-from components.common.files import write_durably
+from components.common.files import open_lock, write_durably
 from components.versions import manifest
 from components.versions.release import pushed_versions, read_release, version_folder
 from serving.launch import backends, model_config
@@ -232,7 +232,7 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")  # noqa: SIM115  # held until the block ends
+        lock = open_lock(folder / ".lock")  # held until the block ends
     except OSError as e:
         raise InputError(f"{folder}: cannot be written ({e.strerror})", "Name another home: --home DIR") from e
     with lock:

@@ -12,7 +12,7 @@ from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from components.common.contract import MANIFEST_PROPERTY
 from components.versions import manifest
-from pipeline.integrity import unverified_versions
+from pipeline.integrity import set_aside_unknown, unverified_versions
 from tests.support.pushed import folder, push
 
 
@@ -60,3 +60,19 @@ def test_a_push_whose_version_is_gone_is_not_taken_from_the_cache(store: Metadat
 
 def test_a_home_without_versions_has_none_in_doubt(store: MetadataStore, tmp_path: Path) -> None:
     assert unverified_versions(store, tmp_path / "nothing") == ([], [])
+
+
+def test_artifacts_of_a_lost_store_are_set_aside_and_kept(store: MetadataStore, tmp_path: Path) -> None:
+    artifacts = tmp_path / "artifacts"
+    assert set_aside_unknown(store, artifacts) is None
+    for run in (1, 2):
+        model = artifacts / "Trainer" / "model" / "7"
+        model.mkdir(parents=True)
+        (model / "weights").write_text(str(run))
+        aside = set_aside_unknown(store, artifacts)
+        assert aside == tmp_path / f"artifacts.without-metadata-{run}"
+        assert (aside / "Trainer" / "model" / "7" / "weights").read_text() == str(run)
+        assert not artifacts.exists()
+    store.put_executions([mlmd.Execution(type_id=store.put_execution_type(mlmd.ExecutionType(name="Trainer")))])
+    (artifacts / "Trainer" / "model" / "1").mkdir(parents=True)
+    assert set_aside_unknown(store, artifacts) is None

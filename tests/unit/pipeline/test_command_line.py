@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,9 @@ def test_status_shows_the_latest_run_without_running(tmp_path: Path) -> None:
                 {"run_id": run_id, "status": status, "pushed_version": "7", "seconds": 2.0, "metrics": {"a": 0.5}}
             )
         )
+    (tmp_path / "logs" / "f6a1" / "run.json").parent.mkdir()  # an id of Kubeflow Pipelines, which sorts last by name
+    (tmp_path / "logs" / "f6a1" / "run.json").write_text('{"run_id": "f6a1", "status": "failed"}')
+    os.utime(tmp_path / "logs" / "f6a1" / "run.json", (1, 1))
     (tmp_path / "logs" / "20260103-000000-000").mkdir()  # still running, or killed
     (tmp_path / "logs" / "20260104-000000-000").mkdir()
     (tmp_path / "logs" / "20260104-000000-000" / "run.json").write_text("{")  # damaged

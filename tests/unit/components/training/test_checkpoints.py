@@ -111,3 +111,12 @@ def test_checkpoints_of_unfinished_runs_do_not_accumulate(tmp_path: Path) -> Non
         os.utime(last.path, (number, number))
     assert len(list(tmp_path.iterdir())) <= KEPT_FILES + 1
     assert last.load(ARRAYS) is not None
+
+
+def test_checkpoints_of_other_programs_in_the_folder_are_kept(tmp_path: Path) -> None:
+    foreign = [tmp_path / f"epoch-{number}.checkpoint" for number in range(KEPT_FILES + 3)]
+    for number, path in enumerate(foreign):
+        path.write_bytes(b"theirs")
+        os.utime(path, (number, number))
+    Checkpoints(tmp_path, KEY).save(STORED)
+    assert all(path.exists() for path in foreign)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from components.common.errors import UserError
 from components.training.checkpoints import Checkpoint, Checkpoints, run_key
 from components.training.loop import Point, Trained, evaluate, next_stop, unrolled_steps
+from components.training.state import State
 from tests.support.training import AUGMENTED, SCALE, arrays, run, small_settings, split
 
 KEY = run_key({})
@@ -77,6 +78,18 @@ def test_best_exports_the_best_validation_and_last_the_last() -> None:
     assert evaluate(last.model, split(200, 1).batches(), SCALE)[0] == accuracies[-1]
 
 
+def test_of_equal_validations_best_keeps_the_first() -> None:
+    state = State.create((4, 2), small_settings(keep="best"))
+    assert state.best is not None
+    state.remember_best(0.3)  # as float32 it is a little more, as float64 a little less than what the variable has
+    kept = state.best.named_weights()["biases/0"].numpy()
+    state.model.biases[0].assign([1.0, 2.0])
+    state.remember_best(0.3)
+    np.testing.assert_array_equal(state.best.named_weights()["biases/0"], kept)
+    state.remember_best(0.31)
+    np.testing.assert_array_equal(state.best.named_weights()["biases/0"], [1.0, 2.0])
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_divergence_is_an_error_with_a_remedy_and_leaves_no_checkpoint(tmp_path: Path, value: float) -> None:
     checkpoints = Checkpoints(tmp_path, KEY)
@@ -124,6 +137,23 @@ def test_a_run_resumed_at_any_point_ends_with_the_same_weights(
     assert_same_weights(resumed, whole)
 
 
+def test_a_run_resumes_with_another_checkpoint_interval(
+    tmp_path: Path, uninterrupted: tuple[dict[str, object], Trained]
+) -> None:
+    chosen, whole = uninterrupted
+    checkpoints = Checkpoints(tmp_path, KEY)
+
+    def stop(point: Point, _: float) -> None:
+        if point.step >= 60:
+            raise StopError
+
+    with pytest.raises(StopError):
+        run(small_settings(**{**chosen, "checkpoint_every_steps": 7}), checkpoints, report=stop)
+    resumed = run(small_settings(**{**chosen, "checkpoint_every_steps": 40}), checkpoints)
+    assert resumed.resumed_at_step == 56
+    assert_same_weights(resumed, whole)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_with_a_checkpoint_of_its_last_step(tmp_path: Path, number: signal.Signals) -> None:
     settings, checkpoints = small_settings(steps=121, eval_every_steps=30), Checkpoints(tmp_path, KEY)
@@ -162,14 +192,16 @@ def test_calls_end_where_something_is_due() -> None:
     assert stops == [0, 250, 400, 500, 580]
 
 
-@given(st.integers(1, 2000), st.integers(1, 700), st.integers(0, 700))
+@given(st.integers(1, 2000), st.integers(1, 700), st.integers(0, 700), st.integers(0, 1999))
 @hypothesis_settings(max_examples=50)
-def test_every_call_is_a_whole_number_of_unrolled_iterations(steps: int, every: int, checkpoint_every: int) -> None:
+def test_every_call_is_a_whole_number_of_unrolled_iterations(
+    steps: int, every: int, checkpoint_every: int, first: int
+) -> None:
     settings = small_settings(steps=steps, eval_every_steps=every, checkpoint_every_steps=checkpoint_every)
-    step = 0
+    step = first
     while step < steps:
         stop = next_stop(step, settings)
-        assert (stop - step) % unrolled_steps(settings) == 0
+        assert (stop - step) % unrolled_steps(settings, first) == 0
         step = stop
 
 

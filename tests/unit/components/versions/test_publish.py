@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
+import shutil
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
+from components.common.errors import InputError
 from components.versions.manifest import Manifest
-from components.versions.publish import TEMPORARY, prune, publish
+from components.versions.publish import TEMPORARY, prune, publish, versions
 
 
 @pytest.fixture
@@ -31,9 +33,9 @@ def visible(base: Path) -> list[str]:
 
 def test_versions_are_complete_and_increase_even_when_the_clock_does_not(model: Path, tmp_path: Path) -> None:
     base = tmp_path / "serving" / "mnist"
-    versions = [publish(model, base, now_s) for now_s in (100, 100, 50)]
-    assert [version.name for version in versions] == ["100", "101", "102"]
-    for version in versions:
+    published = [publish(model, base, now_s) for now_s in (100, 100, 50)]
+    assert [version.name for version in published] == ["100", "101", "102"]
+    for version in published:
         assert content(version) == content(model)
 
 
@@ -76,6 +78,48 @@ def test_leftovers_of_a_killed_push_are_swept_and_other_folders_kept(model: Path
     publish(model, base, 8)
     assert visible(base) == ["8", "notes"]
     assert not (base / f"{TEMPORARY}7").exists()
+
+
+@pytest.mark.parametrize("name", ["007", "\u0663", "99999999999999999999", "-1", "1.0"])
+def test_a_folder_whose_name_no_push_writes_is_not_a_version(model: Path, tmp_path: Path, name: str) -> None:
+    base = tmp_path / "mnist"
+    (base / name).mkdir(parents=True)
+    assert versions(base) == []
+    assert publish(model, base, 8).name == "8"
+    assert prune(base, keep=1, protected=()) == []
+    assert (base / name).is_dir()
+
+
+def test_the_highest_number_leaves_none_for_a_push_and_nothing_is_deleted(model: Path, tmp_path: Path) -> None:
+    base = tmp_path / "mnist"
+    publish(model, base, 8)
+    (base / str(2**63 - 1)).mkdir()
+    with pytest.raises(InputError, match="no version number is left") as caught:
+        publish(model, base, 9)
+    assert "move the folder away" in caught.value.remedy
+    assert visible(base) == ["8", str(2**63 - 1)]
+
+
+def test_links_are_deleted_and_their_targets_kept(model: Path, tmp_path: Path) -> None:
+    base, elsewhere = tmp_path / "mnist", tmp_path / "elsewhere"
+    shutil.copytree(model, elsewhere)
+    base.mkdir()
+    for name in ("7", f"{TEMPORARY}3", ".deleting-4"):
+        (base / name).symlink_to(elsewhere)
+    publish(model, base, 8)
+    assert prune(base, keep=1, protected=()) == [7]
+    assert visible(base) == ["8"]
+    assert content(elsewhere) == content(model)
+
+
+def test_a_lock_that_is_a_link_is_refused_and_its_target_kept(model: Path, tmp_path: Path) -> None:
+    base, target = tmp_path / "mnist", tmp_path / "precious"
+    base.mkdir()
+    target.write_text("content")
+    (base / ".push.lock").symlink_to(target)
+    with pytest.raises(InputError, match="is a symlink"):
+        publish(model, base, 8)
+    assert target.read_text() == "content"
 
 
 def _publish_with_little_room(model: Path, base: Path) -> None:
