@@ -7,7 +7,7 @@ FROM python:3.11-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 # The inputs of the environment come first, so that a change of the code does not reinstall all packages.
-COPY requirements.lock pyproject.toml README.md ./
+COPY requirements.lock pyproject.toml README.md LICENSE ./
 COPY compat ./compat
 COPY tools ./tools
 RUN mkdir components pipeline serving \

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,56 +35,51 @@ def objection(version: Path, candidate: Path) -> str | None:
     """Why a pushed version cannot be the baseline of `candidate` (folders of SavedModels); None if it can."""
     try:
         manifest.verify(version)
+        theirs, ours = model_signature.read(version), model_signature.read(candidate)
+        if theirs is None or theirs != ours:
+            return f"its signature has {theirs}, the candidate's has {ours}"
+        # A comparison of a model with itself proves nothing.
+        return "it has the weights of the candidate" if same_weights(version, candidate) else None
     except InputError as e:
         return e.problem
-    theirs, ours = model_signature.read(version), model_signature.read(candidate)
-    if theirs is None or theirs != ours:
-        return f"its signature has {theirs}, the candidate's has {ours}"
-    # A comparison of a model with itself proves nothing.
-    return "it has the weights of the candidate" if same_weights(version, candidate) else None
+    except (OSError, AttributeError, TypeError) as e:  # deleted meanwhile, unreadable, or not a manifest's types
+        return f"it cannot be verified ({e})"
 
 
 def same_weights(one: Path, other: Path) -> bool:
-    """Whether two SavedModels have the same variables, byte for byte."""
+    """Whether two SavedModels have the same variables, byte for byte. Raises OSError."""
     mine, theirs = ({p.name: p for p in (m / "variables").glob("*.data-*")} for m in (one, other))
     if not mine or mine.keys() != theirs.keys():
         return False
     return all(filecmp.cmp(mine[name], theirs[name], shallow=False) for name in mine)
 
 
-def baselines(versions: Path, candidate: Path) -> Iterator[Path]:
-    """The pushed versions that `candidate` can be compared with, the newest first."""
-    for number in reversed(publish.versions(versions) if versions.is_dir() else []):
-        version = versions / str(number)
-        if problem := objection(version, candidate):
-            log.info("version %d is not the baseline: %s", number, problem)
-        else:
-            yield version
+def choices(versions: Path, candidate: Path, tampered: Collection[int] = ()) -> Iterator[str]:
+    """Number and weights hash of each version that `candidate` can be compared with, the newest first.
 
-
-def choose(versions: Path, candidate: Path) -> str:
-    """Number and weights hash of the baseline, "1795438962 fc5d...", or "" if there is none."""
-    version = next(baselines(versions, candidate), None)
-    return f"{version.name} {manifest.read(version).weights_sha256}" if version else ""
-
-
-def copy(versions: Path, candidate: Path, target: Path) -> Path | None:
-    """Copy the baseline's SavedModel into the Model artifact `target`; returns its version's folder.
-
-    Without a baseline `target` holds contract.ABSENT_FILE, because a node always has all of its outputs.
+    Args:
+        tampered: versions that differ from what was pushed, although their manifest may match their files.
     """
+    for number in reversed(publish.versions(versions)):
+        version = versions / str(number)
+        problem = "it was tampered with" if number in tampered else objection(version, candidate)
+        if problem is None:
+            with suppress(InputError):  # deleted meanwhile
+                yield f"{number} {manifest.read(version).weights_sha256}"
+        else:
+            log.info("version %d is not the baseline: %s", number, problem)
+
+
+def copy(version: Path, target: Path) -> bool:
+    """Copy a version's SavedModel into the Model artifact `target`; False if the version is gone."""
     saved_model = Path(path_utils.serving_model_dir(str(target)))
-    for version in baselines(versions, candidate):
-        try:
-            shutil.copytree(version, saved_model)
-        except (OSError, shutil.Error):  # deleted meanwhile by a push elsewhere that keeps fewer versions
-            log.info("version %s could not be read", version.name)
-            shutil.rmtree(saved_model, ignore_errors=True)
-            continue
-        return version
-    target.mkdir(parents=True, exist_ok=True)
-    (target / contract.ABSENT_FILE).write_text(f"No blessed version in {versions} can be the baseline\n")
-    return None
+    try:
+        shutil.copytree(version, saved_model)
+    except (OSError, shutil.Error):  # deleted meanwhile by a push elsewhere that keeps fewer versions
+        log.warning("version %s could not be read", version.name)
+        shutil.rmtree(saved_model, ignore_errors=True)
+        return False
+    return True
 
 
 class Driver(base_driver.BaseDriver, dsl_base_driver.BaseDriver):  # the component wants the one, the runner the other
@@ -93,12 +90,15 @@ class Driver(base_driver.BaseDriver, dsl_base_driver.BaseDriver):  # the compone
 
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
         candidate = artifact_utils.get_single_instance(execution_info.input_dict[CANDIDATE])
-        versions, model = Path(execution_info.exec_properties[VERSIONS]), _saved_model(candidate)
-        choice = choose(versions, model)
+        properties = execution_info.exec_properties
+        versions, model = Path(properties[VERSIONS]), _saved_model(candidate)
+        unverified = json.loads(properties.get(contract.UNVERIFIED_VERSIONS) or "{}")
+        choice = next(choices(versions, model, unverified.get("tampered", ())), "")
         if not choice and _is_pushed(versions, model):
             choice = self._choice_before(candidate.id)
         output = driver_output_pb2.DriverOutput()
         output.exec_properties[CHOICE].string_value = choice
+        output.exec_properties[contract.UNVERIFIED_VERSIONS].string_value = ""  # only the choice is in the key
         return output
 
     def _choice_before(self, candidate_id: int) -> str:
@@ -113,14 +113,23 @@ class Driver(base_driver.BaseDriver, dsl_base_driver.BaseDriver):  # the compone
 
 
 class Executor(base_executor.BaseExecutor):
-    """Copies the baseline, so that a later push cannot delete it during the evaluation."""
+    """Copies the baseline, so that a later push cannot delete it during the evaluation.
+
+    Without a baseline the artifact holds contract.ABSENT_FILE, because a node always has all of its outputs.
+    """
 
     def Do(self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]) -> None:
         candidate = artifact_utils.get_single_instance(input_dict[CANDIDATE])
         model = artifact_utils.get_single_instance(output_dict[keys.MODEL_KEY])
-        version = copy(Path(exec_properties[VERSIONS]), _saved_model(candidate), Path(model.uri))
-        model.set_string_custom_property(CHOICE, exec_properties.get(CHOICE, ""))
-        log.info("version %s", version.name) if version else log.info("none: no earlier version to compare with")
+        versions, target = Path(exec_properties[VERSIONS]), Path(model.uri)
+        chosen = exec_properties.get(CHOICE)  # by the driver, if there is one
+        possible = choices(versions, _saved_model(candidate)) if chosen is None else filter(None, [chosen])
+        choice = next((one for one in possible if copy(versions / one.split()[0], target)), "")
+        if not choice:
+            target.mkdir(parents=True, exist_ok=True)
+            (target / contract.ABSENT_FILE).write_text(f"No blessed version in {versions} can be the baseline\n")
+        model.set_string_custom_property(CHOICE, choice)
+        log.info("version %s", choice.split()[0]) if choice else log.info("none: no earlier version to compare with")
 
 
 class _Spec(component_spec.ComponentSpec):
@@ -150,5 +159,6 @@ def _saved_model(model: Any) -> Path:
 
 
 def _is_pushed(versions: Path, candidate: Path) -> bool:
-    numbers = publish.versions(versions) if versions.is_dir() else []
-    return any(same_weights(versions / str(number), candidate) for number in numbers)
+    with suppress(OSError):  # a version that cannot be read is not known to be the candidate
+        return any(same_weights(versions / str(number), candidate) for number in publish.versions(versions))
+    return False

@@ -81,8 +81,8 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             node_id = node.node_info.id
             executor = runner_utils.extract_executor_spec(deployment, node_id)
             _add_source_key(node, executor)
-            if node_id == "Pusher" and any(self._unverified):
-                # Part of its cache key: it runs again, so that the newest version is one that a run recorded.
+            if node_id in ("Baseline", "Pusher") and any(self._unverified):
+                # Part of the Pusher's cache key: it runs again, so that the newest version is one that a run recorded.
                 unverified = json.dumps(self._unverified._asdict())
                 node.parameters.parameters[UNVERIFIED_VERSIONS].field_value.string_value = unverified
             launch = launcher.Launcher(

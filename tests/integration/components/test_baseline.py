@@ -70,19 +70,38 @@ def test_the_baseline_is_the_newest_blessed_version_of_the_same_shape(
     push(tmp_path, 16, models["other"])
     (folder(tmp_path, 16) / "saved_model.pb").write_bytes(b"tampered")
 
+    push(tmp_path, 17, models["other"])
+    (folder(tmp_path, 17) / manifest.FILE_NAME).write_text('{"files": null}')
+
     versions = folder(tmp_path, 10).parent
-    assert baseline.copy(versions, candidate, tmp_path / "model") == versions / "10"
-    copied = Path(path_utils.serving_model_path(str(tmp_path / "model")))
+    assert [choice.split()[0] for choice in baseline.choices(versions, candidate)] == ["10", "9"]
+    assert [choice.split()[0] for choice in baseline.choices(versions, candidate, tampered=[10])] == ["9"]
+    node = Node(tmp_path, models["candidate"])
+    assert node.run().startswith("10 ")
+    copied = Path(path_utils.serving_model_path(str(tmp_path / "output")))
     assert manifest.file_hashes(copied) == manifest.file_hashes(versions / "10")
-    assert baseline.choose(versions, candidate).startswith("10 ")
 
 
 @pytest.mark.parametrize("exists", [False, True])
-def test_without_a_baseline_the_artifact_is_marked_as_absent(tmp_path: Path, candidate: Path, exists: bool) -> None:
+def test_without_a_baseline_the_artifact_is_marked_as_absent(
+    models: dict[str, Path], tmp_path: Path, exists: bool
+) -> None:
+    node = Node(tmp_path, models["candidate"])
     if exists:
-        (tmp_path / "mnist").mkdir()
-    assert baseline.copy(tmp_path / "mnist", candidate, tmp_path / "model") is None
-    assert [p.name for p in (tmp_path / "model").iterdir()] == [contract.ABSENT_FILE]
+        Path(node.versions).mkdir(parents=True)
+    assert node.run() == ""
+    assert [p.name for p in (tmp_path / "output").iterdir()] == [contract.ABSENT_FILE]
+
+
+def test_a_version_that_vanishes_after_the_choice_is_no_baseline(models: dict[str, Path], tmp_path: Path) -> None:
+    node = Node(tmp_path, models["candidate"])
+    pushed = push(tmp_path, 1, models["other"])
+    choice = node.choice()
+    assert choice
+    pushed.rename(tmp_path / "away")
+    output = node.execute(choice)
+    assert [p.name for p in (tmp_path / "output").iterdir()] == [contract.ABSENT_FILE]
+    assert output.get_string_custom_property(baseline.CHOICE) == ""
 
 
 class Node:
@@ -106,13 +125,18 @@ class Node:
         driver = baseline.Driver(metadata.Metadata(self.connection))
         return str(driver.run(given).exec_properties[baseline.CHOICE].string_value)
 
-    def run(self) -> str:
-        """Run the executor and record its output; returns the driver's choice."""
-        choice = self.choice()
+    def execute(self, choice: str) -> Any:
+        """Run the executor; returns its Model artifact."""
         model = standard_artifacts.Model()
         model.uri = str(self.home / "output")
         properties = {baseline.VERSIONS: self.versions, baseline.CHOICE: choice}
         baseline.Executor().Do({baseline.CANDIDATE: [self.candidate]}, {"model": [model]}, properties)
+        return model
+
+    def run(self) -> str:
+        """Run driver and executor, and record its output; returns the driver's choice."""
+        choice = self.choice()
+        model = self.execute(choice)
         model.type_id = self.type_id
         with metadata.Metadata(self.connection) as handle:
             execution_type = handle.store.put_execution_type(mlmd.ExecutionType(name="Baseline"))
