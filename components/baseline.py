@@ -30,7 +30,7 @@ CHOICE: Final = "choice"  # property of the execution and of the output artifact
 
 
 def objection(version: Path, candidate: Path) -> str | None:
-    """Why a pushed version cannot be the baseline of `candidate` (folders of SavedModels); None if it can."""
+    """Why `version` cannot be the baseline of `candidate`, both SavedModel folders; None if it can."""
     try:
         manifest.verify(version)
     except InputError as e:
@@ -38,8 +38,8 @@ def objection(version: Path, candidate: Path) -> str | None:
     theirs, ours = model_signature.read(version), model_signature.read(candidate)
     if theirs is None or theirs != ours:
         return f"its signature has {theirs}, the candidate's has {ours}"
-    # A comparison of a model with itself proves nothing.
-    return "it has the weights of the candidate" if same_weights(version, candidate) else None
+    # Comparing a model with itself proves nothing.
+    return "it has the same weights as the candidate" if same_weights(version, candidate) else None
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -51,7 +51,7 @@ def same_weights(one: Path, other: Path) -> bool:
 
 
 def baselines(versions: Path, candidate: Path) -> Iterator[Path]:
-    """The pushed versions that `candidate` can be compared with, the newest first."""
+    """The pushed versions that `candidate` can be compared with, newest first."""
     for number in reversed(publish.versions(versions) if versions.is_dir() else []):
         version = versions / str(number)
         if problem := objection(version, candidate):
@@ -69,13 +69,13 @@ def choose(versions: Path, candidate: Path) -> str:
 def copy(versions: Path, candidate: Path, target: Path) -> Path | None:
     """Copy the baseline's SavedModel into the Model artifact `target`; returns its version's folder.
 
-    Without a baseline `target` holds contract.ABSENT_FILE, because a node always has all of its outputs.
+    Without a baseline, `target` contains only contract.ABSENT_FILE: a TFX node always produces all its outputs.
     """
     saved_model = Path(path_utils.serving_model_dir(str(target)))
     for version in baselines(versions, candidate):
         try:
             shutil.copytree(version, saved_model)
-        except (OSError, shutil.Error):  # deleted meanwhile by a push elsewhere that keeps fewer versions
+        except (OSError, shutil.Error):  # deleted meanwhile by a concurrent push that keeps fewer versions
             log.info("version %s could not be read", version.name)
             shutil.rmtree(saved_model, ignore_errors=True)
             continue
@@ -85,8 +85,9 @@ def copy(versions: Path, candidate: Path, target: Path) -> Path | None:
     return None
 
 
-class Driver(base_driver.BaseDriver, dsl_base_driver.BaseDriver):  # the component wants the one, the runner the other
-    """Puts the choice into the cache key: the node runs again when another version has become the baseline.
+# The runner requires the first base class, the component the second.
+class Driver(base_driver.BaseDriver, dsl_base_driver.BaseDriver):
+    """Adds the baseline to the cache key, so that the node runs again when the baseline changes.
 
     Only TFX's local orchestrator runs drivers. On Kubeflow Pipelines this node is never cached.
     """
@@ -102,7 +103,7 @@ class Driver(base_driver.BaseDriver, dsl_base_driver.BaseDriver):  # the compone
         return output
 
     def _choice_before(self, candidate_id: int) -> str:
-        """The choice for this candidate when it was pushed: its baseline may have been deleted since, by that push."""
+        """The baseline that this candidate was compared with before its push, which may have deleted that version."""
         with self._mlmd_connection as handle:
             store = handle.store
             readers = {event.execution_id for event in store.get_events_by_artifact_ids([candidate_id])}
@@ -132,8 +133,8 @@ class _Spec(component_spec.ComponentSpec):
 class Baseline(base_component.BaseComponent):
     """TFX component: the newest blessed version in the folder `versions` that differs from the candidate, as a Model.
 
-    A version qualifies if its manifest is blessed and matches its files, and if it has the candidate's image size and
-    number of classes.
+    A version qualifies if its manifest records a blessing and matches its files, and if it has the candidate's image
+    size and number of classes.
     """
 
     SPEC_CLASS = _Spec

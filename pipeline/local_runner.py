@@ -55,10 +55,10 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
 
     Args:
         root: the pipeline root, the folder of the artifacts.
-        unverified: pushed versions that do not match the record of a run.
+        unverified: pushed versions that match no run's record.
 
     Attributes:
-        execution_ids: MLMD execution of each node that ran or was cached, by node id.
+        execution_ids: MLMD execution id of each node that ran or was cached, by node id.
     """
 
     def __init__(self, events: Events, root: Path, unverified: UnverifiedVersions) -> None:
@@ -79,7 +79,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             executor = runner_utils.extract_executor_spec(deployment, node_id)
             _add_source_key(node, executor)
             if node_id == "Pusher" and any(self._unverified):
-                # Part of its cache key: it runs again, so that the newest version is one that a run recorded.
+                # Part of the cache key: the Pusher runs again, so that the newest version is one that a run recorded.
                 unverified = json.dumps(self._unverified._asdict())
                 node.parameters.parameters[UNVERIFIED_VERSIONS].field_value.string_value = unverified
             launch = launcher.Launcher(
@@ -118,7 +118,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
 
 
 def _add_source_key(node: pipeline_pb2.PipelineNode, executor: Any) -> None:
-    """Add the source of the functions and classes of ours that a node names to its cache key."""
+    """Add a hash of our functions and classes that a node names to its cache key."""
     names = [value.field_value.string_value for value in node.parameters.parameters.values()]
     python_class = getattr(executor, "python_executor_spec", executor)  # Beam's spec wraps the plain one
     names.append(getattr(python_class, "class_path", ""))
@@ -129,7 +129,7 @@ def _add_source_key(node: pipeline_pb2.PipelineNode, executor: Any) -> None:
 def sweep_interrupted(store: MetadataStore) -> None:
     """Mark the executions of killed runs as failed; MLMD would list them as RUNNING for ever.
 
-    Only safe for the run that has locked the home: whatever is RUNNING here is dead.
+    Only safe for the run that has locked the home: any other execution that is RUNNING is dead.
     """
     dead = [e for e in store.get_executions() if e.last_known_state in (mlmd.Execution.RUNNING, mlmd.Execution.NEW)]
     for execution in dead:

@@ -70,7 +70,7 @@ def execute(settings: Settings, home: Home, *, lines_to_stderr: bool, started: f
         started: time.monotonic() of the process's start, from which `seconds` counts.
 
     Raises:
-        InputError: data or home are unusable. Later errors are in the Result.
+        InputError: the data or the home is unusable. Later errors are in the Result.
     """
     with home.exclusive():
         run_id = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
@@ -81,11 +81,11 @@ def execute(settings: Settings, home: Home, *, lines_to_stderr: bool, started: f
             files = prepare_data(settings, home, lambda line: print(line, file=stream))
             try:
                 _run(settings, home, files, result, capture, stream, started)
-            except Exception as e:  # outside of any node: imports, wiring, MLMD
+            except Exception as e:  # outside any node: imports, DAG construction, MLMD
                 log.exception("the run failed")
                 result.error, result.exit_code = explain("start-up", e, capture.log_file)
             result.seconds = round(time.monotonic() - started, 2)
-            with suppress(OSError):  # a full disk: only `status` misses this run
+            with suppress(OSError):  # a full disk: only `status` lacks this run
                 _write(logs / RESULT_FILE, result.to_json())
     return result
 
@@ -98,7 +98,7 @@ def refused(error: str, exit_code: int) -> Result:
 def latest_result(home: Home) -> Result:
     """The result of the latest finished run. Raises InputError if there is none."""
     for path in sorted(home.root.glob(f"logs/*/{RESULT_FILE}"), reverse=True):  # run ids sort by time
-        with suppress(OSError, ValueError, TypeError):  # damaged: try the one before
+        with suppress(OSError, ValueError, TypeError):  # damaged: try the previous one
             return Result(**json.loads(path.read_text()))
     raise InputError(f"{home.root}: no finished run here", "Start one: python -m pipeline run")
 
@@ -143,9 +143,8 @@ def _run(
     from pipeline import integrity, lineage, local_runner
     from pipeline.dag import create_pipeline
 
-    distribution.divide_cores(
-        settings.train.shards
-    )  # for the Trainer, but another node may be the first to use TensorFlow
+    # For the Trainer; here, because another node may be the first to use TensorFlow.
+    distribution.divide_cores(settings.train.shards)
     pipeline = create_pipeline(settings, files, home)
     ir = local_runner.compiled(pipeline, str(result.run_id))
     with metadata.Metadata(pipeline.metadata_connection_config) as handle:

@@ -13,10 +13,10 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def postponed() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in the list that it yields, and raise the first one again at the end of the block.
+    """Collect SIGINT and SIGTERM in the yielded list, and raise the first one again at the end of the block.
 
     If the handler returns, SystemExit(128 + signal) ends the process. Signals that the process ignores stay ignored.
-    Outside of the main thread, the only one that receives signals, nothing is delayed.
+    Does nothing outside the main thread, because only the main thread receives signals.
     """
     received: list[int] = []
     before = {}

