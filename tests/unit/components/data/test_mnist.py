@@ -23,7 +23,7 @@ from tests.support.synthetic import NAMES, write_data_set
 
 
 class Mirror(ThreadingHTTPServer):
-    """Serves `files` by path; counts requests; can cut the connection in the middle of a body, or wait before it."""
+    """Serves `files` by path and counts requests; can close the connection within a body, or wait before the body."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -83,7 +83,7 @@ def mirror(http_server: Mirror, source: Path) -> Mirror:
 
 @pytest.fixture
 def npm(tmp_path: Path, source: Path) -> str:
-    """A command that packs as `npm pack --pack-destination DIR` does."""
+    """A replacement for `npm pack --pack-destination DIR`."""
     with tarfile.open(tmp_path / "packed.tgz", "w:gz") as archive:
         for name in NAMES:
             archive.add(source / name, f"package/data/{name}")

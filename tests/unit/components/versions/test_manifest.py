@@ -1,4 +1,4 @@
-"""A version matches its manifest only as it was pushed."""
+"""A version matches its manifest only if it is unchanged since the push."""
 
 from __future__ import annotations
 
