@@ -1,4 +1,4 @@
-# The front door. `make help` lists what there is.
+# `make help` lists the targets.
 
 PYTHON ?= python3
 CONFIG ?= configs/default.toml
@@ -17,7 +17,7 @@ help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-15s %s\n", $$1, $$2}'
 	@echo
 	@echo "  CONFIG=configs/quick.toml   another configuration"
-	@echo "  ARGS='--set train.steps=500 --home DIR'   options passed on"
+	@echo "  ARGS='--set train.steps=500 --home DIR'   options passed to the command"
 
 setup: ## Create .venv from requirements.lock (a no-op when it is up to date)
 	@$(PYTHON) tools/setup.py
@@ -25,13 +25,13 @@ setup: ## Create .venv from requirements.lock (a no-op when it is up to date)
 pipeline: setup ## Run the DAG: data, statistics, training, evaluation, push
 	@$(VENV)/python -m pipeline run --config $(CONFIG) $(ARGS)
 
-serve: setup ## Start a server on the pushed model (a container if an engine answers, else embedded)
+serve: setup ## Start a server for the pushed model (in a container if an engine is available, else embedded)
 	@$(VENV)/python -m serving up $(ARGS)
 
-query: setup ## Ask the running server about test digits, over gRPC and REST
+query: setup ## Send test images to the running server, over gRPC and REST
 	@$(VENV)/python -m serving query --rest $(ARGS)
 
-validate: setup ## Prove that the served model is the one that was blessed
+validate: setup ## Prove that the served model is the blessed one, unchanged
 	@$(VENV)/python -m pipeline validate $(ARGS)
 
 stop: setup ## Stop the server
@@ -40,12 +40,12 @@ stop: setup ## Stop the server
 kubeflow: setup ## Compile the DAG for Kubeflow Pipelines (build/pipeline.yaml); IMAGE=registry/name:tag
 	@$(VENV)/python -m pipeline compile --config $(CONFIG) --set kubeflow.image=$(IMAGE) $(ARGS)
 
-kubeflow-submit: kubeflow ## Compile, run on Kubeflow Pipelines at HOST=http://..., and wait for the end
+kubeflow-submit: kubeflow ## Compile, run on Kubeflow Pipelines at HOST=http://..., and wait until the run ends
 	@$(VENV)/python -m pipeline submit --wait $(if $(HOST),--host $(HOST))
 
 image: ## Build the image of the Kubeflow tasks (docker or podman): IMAGE=registry/name:tag
 	@engine=$$(command -v docker || command -v podman) || { \
-	  echo "image: neither docker nor podman is here; build where one is, with the same command" >&2; exit 5; }; \
+	  echo "image: neither docker nor podman is installed; run this command on a machine that has one" >&2; exit 5; }; \
 	"$$engine" build --tag $(IMAGE) .
 
 test: setup ## Run all tests (unit, integration, end to end), up to 4 files at a time, end-to-end first
@@ -66,19 +66,19 @@ coverage: setup ## Run all tests and report line coverage, child processes inclu
 	@$(VENV)/coverage combine -q
 	@$(VENV)/coverage report
 
-bench: setup ## Run all benchmarks (more than an hour); write docs/benchmarks.md and the first run of README.md
+bench: setup ## Run all benchmarks (more than an hour); update docs/benchmarks.md and README.md
 	@$(VENV)/python -m benchmarks.first_run
 	@$(VENV)/python -m benchmarks.tfx_example $(ARGS)
 	@for name in load swaps drain soak rollback; do $(VENV)/python -m benchmarks.serving.$$name || exit; done
 	@for name in speed memory resume scores; do $(VENV)/python -m benchmarks.training.$$name || exit; done
 	@$(VENV)/python -m benchmarks.pages
 
-drills: setup ## Inject faults into a served home, then kill 200 runs (an hour or more); build/drills.md, build/drills_kill.json
+drills: setup ## Inject faults into a served home, then kill 200 runs (an hour or more); write build/drills.md, build/drills_kill.json
 	@$(VENV)/python -m tests.drills $(ARGS)
 	@$(VENV)/python -m tests.drills.kills
 	@$(VENV)/python -m tests.drills.interrupts
 
-lock: setup ## Resolve anew and write requirements.lock
+lock: setup ## Resolve all dependencies again and write requirements.lock
 	@$(VENV)/python tools/lock.py
 
 protos: setup ## Generate serving/protocol/serving_pb2.py from serving.proto

@@ -1,4 +1,4 @@
-"""What the benchmarks share: arguments, the home to measure, MNIST, result files and processes."""
+"""Shared by the benchmarks: arguments, the home to measure, MNIST, result files and processes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ POLL_S: Final = 0.005
 
 
 def argument_parser(doc: str | None, *, home: bool = False) -> argparse.ArgumentParser:
-    """A parser described by the first line of a module's docstring, with --home if wanted."""
+    """A parser with the first line of a module's docstring as its description, optionally with --home."""
     parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
     if home:
         parser.add_argument("--home", type=Path, default=WORKSPACE, help="home with a pushed version")
@@ -45,7 +45,7 @@ def pushed_model(home: Path) -> Path:
     home = home.resolve()
     versions = pushed_versions(home)
     if not versions:
-        raise SystemExit(f"{home}: no pushed version; `make pipeline` pushes one")
+        raise SystemExit(f"{home}: no pushed version; run `make pipeline` first")
     return version_folder(home, versions[-1])
 
 
@@ -77,7 +77,7 @@ def write_result(name: str, document: Mapping[str, Any]) -> None:
 
 @contextmanager
 def running(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `python <arguments>` in the background; SIGTERM at the end."""
+    """Run `python <arguments>` in the background; send SIGTERM at the end."""
     process = subprocess.Popen(
         [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -96,11 +96,11 @@ def wait_for_port(port: int) -> None:
             return probe.connect_ex((HOST, port)) == 0
 
     if not wait_until(is_open, START_TIMEOUT_S):
-        raise SystemExit(f"nothing listens on port {port} after {START_TIMEOUT_S:g} s")
+        raise SystemExit(f"nothing is listening on port {port} after {START_TIMEOUT_S:g} s")
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = SETTLE_TIMEOUT_S) -> bool:
-    """Poll until the condition is true; False if it is not in time."""
+    """Poll until the condition is true; False after a time-out."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:
@@ -113,7 +113,7 @@ def kill(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Send SIGKILL to this process alone, as the kernel's out-of-memory killer does.
 
     Returns:
-        The descendants that it had. It is stopped first, so that it starts no further one meanwhile.
+        Its descendants. The process is stopped first, so that it cannot start more of them meanwhile.
     """
     os.kill(process.pid, signal.SIGSTOP)
     descendants: list[psutil.Process] = psutil.Process(process.pid).children(recursive=True)
@@ -123,7 +123,7 @@ def kill(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def survivors(processes: list[psutil.Process], timeout_s: float = SETTLE_TIMEOUT_S) -> list[int]:
-    """Process ids of those that did not end by themselves in time."""
+    """Ids of the processes that are still alive after the time-out."""
     wait_until(lambda: not any(map(_is_alive, processes)), timeout_s)
     return [process.pid for process in processes if _is_alive(process)]
 

@@ -1,6 +1,6 @@
-"""Write the measured numbers of build/*.json into README.md and docs/benchmarks.md, between their markers.
+"""Write the measured numbers from build/*.json into README.md and docs/benchmarks.md, between their markers.
 
-python -m benchmarks.pages      (`make bench` ends with it)
+    python -m benchmarks.pages      (the last step of `make bench`)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Document = Mapping[str, Any]
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], align: str = "---:") -> str:
-    """A Markdown table; `align` is of all columns but the first."""
+    """A Markdown table; `align` applies to all columns but the first."""
     lines = [columns, ["---", *[align] * (len(columns) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
@@ -173,7 +173,7 @@ BLOCKS: Final[Mapping[str, tuple[str, str, Callable[[Document], str]]]] = {
 
 
 def fill(text: str, marker: str, content: str) -> str:
-    """The page with the block between `<!-- marker -->` and `<!-- /marker -->` replaced. Raises ValueError."""
+    """`text` with the block between `<!-- marker -->` and `<!-- /marker -->` replaced. Raises ValueError."""
     begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
     filled, count = re.subn(f"{begin}.*?{end}", lambda _: f"{begin}\n{content}\n{end}", text, flags=re.DOTALL)
     if count != 1:

@@ -1,6 +1,6 @@
 """Compare our first run with TFX's own MNIST example, on the same 70,000 images, in alternating rounds.
 
-    python -m benchmarks.tfx_example --rounds 3      (about 4 minutes a round on two cores)
+    python -m benchmarks.tfx_example --rounds 3      (about 4 minutes per round on two cores)
 
 The example is imported from the installed `tfx` wheel and runs unchanged. The packages that it needs and our
 environment lacks (pip for its module file, tensorboard for its Keras callback) are installed into a separate folder on
@@ -149,7 +149,7 @@ class Bench:
         if args[:2] != ["-m", "pipeline"]:  # our pipeline needs no further packages
             path = f"{self.overlay}{os.pathsep}{path}".rstrip(os.pathsep)
         command = [sys.executable, *args]
-        scratch = tempfile.TemporaryDirectory(dir=self.work, ignore_cleanup_errors=True)  # TFX leaves a lot there
+        scratch = tempfile.TemporaryDirectory(dir=self.work, ignore_cleanup_errors=True)  # TFX leaves many files there
         with scratch as temporary, open(out, "wb") as stdout, open(log, "wb") as stderr:
             env = {**os.environ, "PYTHONPATH": path, "TMPDIR": temporary}
             started = time.monotonic()
@@ -170,7 +170,7 @@ def run(rounds: int, systems: list[str], home: Path, work: Path) -> None:
     bench = Bench(work, harness.mnist_files(home))
     if systems != ["A"]:
         bench.prepare_example()
-    results: list[dict[str, Measurement]] = []  # one dict per round, in the order of running
+    results: list[dict[str, Measurement]] = []  # one dict per round
     for n in range(rounds):
         results.append({})
         first = n % len(systems)
@@ -211,12 +211,12 @@ def show(results: list[dict[str, Measurement]], systems: list[str], ratios: Mapp
 def main() -> int:
     parser = harness.argument_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="default: %(default)s")
-    parser.add_argument("--only", action="append", choices=sorted(SYSTEMS), help="leave out the others; repeatable")
+    parser.add_argument("--only", action="append", choices=sorted(SYSTEMS), help="run only this system; repeatable")
     parser.add_argument("--home", type=Path, default=harness.WORKSPACE, help="home that has data/mnist")
-    parser.add_argument("--work", type=Path, help="keep logs in a new folder in this one (default: a temporary folder)")
+    parser.add_argument("--work", type=Path, help="keep the logs in a new folder below this one (default: delete them)")
     options = parser.parse_args()
     if options.rounds < 1:
-        parser.error("--rounds: at least 1")
+        parser.error("--rounds must be at least 1")
     if options.work:
         options.work.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix="tfx-example-", dir=options.work)).resolve()
@@ -225,7 +225,7 @@ def main() -> int:
         run(options.rounds, sorted(set(options.only or SYSTEMS)), options.home, work)
     except (BenchmarkError, InputError) as e:
         print(f"\nerror: {e}", file=sys.stderr)
-        keep = keep or isinstance(e, BenchmarkError)  # its message contains the path of a log in there
+        keep = keep or isinstance(e, BenchmarkError)  # its message contains the path of a log in `work`
         return 1
     finally:
         if not keep:

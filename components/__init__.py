@@ -1,1 +1,1 @@
-"""What each stage of the pipeline does. Imports neither pipeline/ nor serving/."""
+"""The components of the pipeline. Imports neither pipeline/ nor serving/."""

@@ -32,7 +32,7 @@ CHOICE: Final = "choice"  # property of the execution and of the output artifact
 
 
 def objection(version: Path, candidate: Path) -> str | None:
-    """Why a pushed version cannot be the baseline of `candidate` (folders of SavedModels); None if it can."""
+    """Why `version` cannot be the baseline of `candidate`, both SavedModel folders; None if it can."""
     try:
         manifest.verify(version)
         theirs, ours = model_signature.read(version), model_signature.read(candidate)
@@ -82,8 +82,9 @@ def copy(version: Path, target: Path) -> bool:
     return True
 
 
-class Driver(base_driver.BaseDriver, dsl_base_driver.BaseDriver):  # the component wants the one, the runner the other
-    """Puts the choice into the cache key: the node runs again when another version has become the baseline.
+# The runner requires the first base class, the component the second.
+class Driver(base_driver.BaseDriver, dsl_base_driver.BaseDriver):
+    """Adds the baseline to the cache key, so that the node runs again when the baseline changes.
 
     Only TFX's local orchestrator runs drivers. On Kubeflow Pipelines this node is never cached.
     """
@@ -102,7 +103,7 @@ class Driver(base_driver.BaseDriver, dsl_base_driver.BaseDriver):  # the compone
         return output
 
     def _choice_before(self, candidate_id: int) -> str:
-        """The choice for this candidate when it was pushed: its baseline may have been deleted since, by that push."""
+        """The baseline that this candidate was compared with before its push, which may have deleted that version."""
         with self._mlmd_connection as handle:
             store = handle.store
             readers = {event.execution_id for event in store.get_events_by_artifact_ids([candidate_id])}
@@ -141,8 +142,8 @@ class _Spec(component_spec.ComponentSpec):
 class Baseline(base_component.BaseComponent):
     """TFX component: the newest blessed version in the folder `versions` that differs from the candidate, as a Model.
 
-    A version qualifies if its manifest is blessed and matches its files, and if it has the candidate's image size and
-    number of classes.
+    A version qualifies if its manifest records a blessing and matches its files, and if it has the candidate's image
+    size and number of classes.
     """
 
     SPEC_CLASS = _Spec

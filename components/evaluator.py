@@ -1,4 +1,4 @@
-"""The gate: TFMA metrics over the test split, with bounds that decide whether a model is blessed."""
+"""The gate: TFMA metrics over the test split, and the thresholds that decide whether a model is blessed."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from components.validation.verdict import OVERALL, Check, Verdict, describe
 log = logging.getLogger(__name__)
 ACCURACY: Final = "sparse_categorical_accuracy"
 CONFUSION: Final = "multi_class_confusion_matrix_at_thresholds"
-TOLERANCE: Final = 1e-9  # TFMA compares strictly; a model exactly as good as the bound passes
+TOLERANCE: Final = 1e-9  # TFMA compares strictly, but a model exactly at the threshold passes
 SAME_ACCURACY: Final = 1e-6  # TFMA counts in float32
 
 
 def eval_config(settings: GateSettings) -> tfma.EvalConfig:
-    """TFMA configuration: metrics overall and per digit, bounds on overall accuracy and on each digit's recall."""
+    """TFMA configuration: metrics overall and per class, thresholds for overall accuracy and each class's recall."""
     overall = tfma.MetricThreshold(
         value_threshold=tfma.GenericValueThreshold(lower_bound={"value": settings.min_accuracy}),
         change_threshold=tfma.GenericChangeThreshold(
@@ -41,7 +41,7 @@ def eval_config(settings: GateSettings) -> tfma.EvalConfig:
             absolute={"value": -settings.max_accuracy_drop - TOLERANCE},
         ),
     )
-    # Accuracy over the images of one digit is that digit's recall.
+    # Accuracy over the images of one class is that class's recall.
     recall = tfma.MetricThreshold(
         value_threshold=tfma.GenericValueThreshold(lower_bound={"value": settings.min_class_recall})
     )
@@ -81,12 +81,12 @@ def checks(
     baseline: dict[str, dict[str, float]] | None,
     failed: set[tuple[str, str]],
 ) -> list[Check]:
-    """The bounds of the gate, with what was measured and what TFMA said: overall first, then digit by digit.
+    """The gate's thresholds, each with the measured value and TFMA's decision: overall first, then by class.
 
     Args:
-        config: as `eval_config` made it.
-        candidate, baseline: {slice: {metric: value}} of the two models; no baseline: None.
-        failed: (slice, kind) of TFMA's failures, kind being "value" or "change".
+        config: the result of `eval_config`.
+        candidate, baseline: {slice: {metric: value}} of each model; `baseline` is None if there is none.
+        failed: (slice, kind) of TFMA's failures; kind is "value" or "change".
     """
     (accuracy,) = [m for m in config.metrics_specs[0].metrics if m.per_slice_thresholds]
     overall, recall = (entry.threshold for entry in accuracy.per_slice_thresholds)
@@ -103,7 +103,7 @@ def checks(
 
 
 def precisions(confusion: list[list[int]]) -> list[float | None]:
-    """Precision of each class from a confusion matrix [actual][predicted]; None for one that is never predicted."""
+    """Precision of each class from a confusion matrix [actual][predicted]; None for a class that is never predicted."""
     columns = list(zip(*confusion, strict=True))
     return [column[k] / sum(column) if sum(column) else None for k, column in enumerate(columns)]
 
@@ -118,9 +118,9 @@ def calibration_error(answers: reference_predictions.ReferencePredictions, bins:
 
 
 class Executor(TfxExecutor):
-    """TFMA's evaluation, then two files that need no TFMA to be read.
+    """TFMA's evaluation, and two files that can be read without TFMA.
 
-    The verdict goes into the blessing, the model's answer to each test image into the evaluation.
+    They are the verdict, in the blessing artifact, and the model's test predictions, in the evaluation artifact.
     """
 
     def Do(self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]) -> None:
@@ -149,7 +149,7 @@ class Executor(TfxExecutor):
         if finite == 1:
             _require_same_accuracy(answers.accuracy, candidate[OVERALL][ACCURACY])
             candidate[OVERALL]["calibration_error"] = calibration_error(answers)
-        else:  # whatever the bounds are: NaN compares as neither good nor bad
+        else:  # whatever TFMA decided: comparisons with NaN are always false
             _withdraw(blessing)
 
         matrix = _confusion(result, answers.probabilities.shape[1])
@@ -188,33 +188,33 @@ def _answers(
 
 
 def _require_same_accuracy(served: float, evaluated: float) -> None:
-    """TFMA asks another signature than clients do: the two must be one model."""
+    """TFMA and clients use different signatures of the model, which must agree."""
     if not abs(served - evaluated) < SAME_ACCURACY:
         raise RuntimeError(
-            f"{contract.SERVING_DEFAULT} is {served:.6f} accurate, {contract.SERVING_EXAMPLES} {evaluated:.6f}: "
-            "the signatures of the export disagree"
+            f"accuracy is {served:.6f} with {contract.SERVING_DEFAULT}, {evaluated:.6f} with "
+            f"{contract.SERVING_EXAMPLES}: the exported signatures disagree"
         )
 
 
 def _withdraw(blessing: Any) -> None:
-    """Make a blessing that TFX's executor has written one of a model that is not blessed."""
+    """Change the blessing that TFX's executor wrote to "not blessed"."""
     blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, constants.NOT_BLESSED_VALUE)
     Path(blessing.uri, constants.BLESSED_FILE_NAME).unlink(missing_ok=True)
     Path(blessing.uri, constants.NOT_BLESSED_FILE_NAME).touch()
 
 
 def _kind(failure: Any) -> str:
-    """A failure carries only the threshold that was missed: the absolute one or the one against the baseline."""
+    """The threshold that was missed: "value" is the absolute one, "change" the one relative to the baseline."""
     return "value" if failure.metric_threshold.HasField("value_threshold") else "change"
 
 
 def _slice_name(key: Any) -> str:
-    """TFMA's SliceKey proto as "overall" or the digit."""
+    """TFMA's SliceKey proto as "overall" or the class."""
     return ",".join(str(getattr(one, one.WhichOneof("kind"))) for one in key.single_slice_keys) or OVERALL
 
 
 def _slices(result: Any) -> dict[str, dict[str, float]]:
-    """TFMA's result of one model as {"overall" or a digit: {metric: value}}, overall first, digits in order."""
+    """TFMA's result for one model as {"overall" or a class: {metric: value}}, overall first, classes in order."""
     found = {}
     for key, outputs in sorted(result.slicing_metrics, key=lambda one: [value for _, value in one[0]]):
         name = ",".join(str(value) for _, value in key) or OVERALL

@@ -27,7 +27,7 @@ from components.common.settings import DataSettings
 from components.data.idx import IdxFiles, UInt8Array, batches, read_labels, read_split
 
 log = logging.getLogger(__name__)
-BATCH: Final = 5000  # images per Beam element: small for a bundle, but large against the cost per element
+BATCH: Final = 5000  # images per Beam element: small enough for a bundle, large enough to amortise the cost per element
 
 
 def to_examples(images: UInt8Array, labels: UInt8Array) -> Iterator[bytes]:
@@ -52,7 +52,7 @@ def to_examples(images: UInt8Array, labels: UInt8Array) -> Iterator[bytes]:
 
 
 def split_ranges(train_count: int, test_count: int, settings: DataSettings) -> dict[str, list[tuple[int, int]]]:
-    """The (start, stop) ranges of its source file that make up each split, in batches.
+    """The (start, stop) ranges of the source file that make up each split, in batches.
 
     The eval split is the last `eval_examples` of the training file; train is the rest, `repeat` times.
     """
@@ -79,7 +79,7 @@ class ReadBatch(beam.DoFn):
 
 
 class Executor(BaseExampleGenExecutor):
-    """Reads the files that `ExampleGen` named in its custom config, from `input_base`."""
+    """Reads the files named in `ExampleGen`'s custom config from `input_base`."""
 
     def GetInputSourceToExamplePTransform(self) -> beam.PTransform:
         raise NotImplementedError("the splits are index ranges: see GenerateExamplesByBeam")

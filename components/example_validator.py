@@ -1,4 +1,4 @@
-"""ExampleValidator that stops the run: anomalies are an error, not only an artifact."""
+"""An ExampleValidator that stops the run: anomalies are an error, not only an artifact."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Executor(TfxExecutor):
         if lines:
             raise DataAnomaliesError(
                 "The data violates the schema:\n" + "\n".join(f"  {line}" for line in lines),
-                "Correct the data. If the data is right, change components/schema.pbtxt or the settings of its bounds "
+                "Correct the data. If the data is right, change components/schema.pbtxt or the bounds in the settings "
                 "(data.classes, data.min_mean_intensity, data.max_mean_intensity).",
             )
         log.info("no anomalies in %s", ", ".join(splits))
@@ -53,6 +53,6 @@ class Executor(TfxExecutor):
 
 
 class ExampleValidator(TfxExampleValidator):
-    """TFX component: ExampleStatistics and Schema in, ExampleAnomalies out. It fails if there are anomalies."""
+    """TFX component: ExampleStatistics and Schema in, ExampleAnomalies out. Fails if there are anomalies."""
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)

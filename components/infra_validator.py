@@ -1,7 +1,7 @@
-"""InfraValidator: serve the exported model in a real server and compare its predictions before the push.
+"""InfraValidator: serve the exported model in a real server and check its predictions before the push.
 
-TFX's InfraValidator needs Docker or Kubernetes and checks only that the model loads. Here the server is the one that
-will serve (container, binary or embedded), in a process of its own, and its predictions must equal the evaluation's.
+TFX's InfraValidator needs Docker or Kubernetes and checks only that the model loads. This one starts the configured
+backend (container, binary or embedded) in a separate process, and its predictions must equal the evaluation's.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from components.validation.trial_server import ServerError, replay, running_serv
 from components.validation.verdict import OVERALL, Check, Verdict
 
 log = logging.getLogger(__name__)
-SAME_PROBABILITY: Final = 1e-5  # batches of another size are summed in another order
+SAME_PROBABILITY: Final = 1e-5  # the order of summation depends on the batch size
 
 
 def checks(settings: InfraSettings, measured: Mapping[str, float]) -> list[Check]:
-    """Compare measurements of a served model with the bounds of the settings.
+    """Compare measurements of a served model with the thresholds.
 
     Args:
         measured: size_bytes, load_s, grpc_p99_ms, rest_p99_ms, grpc_difference, rest_difference (of probabilities,
-            largest absolute one), misread (images for which the server predicts another class than the evaluation).
+            largest absolute one), misread (number of images that the server and the evaluation classify differently).
     """
     bounds = {
         "size_bytes": settings.max_size_bytes,
@@ -63,7 +63,7 @@ def size_bytes(folder: Path) -> int:
 
 
 def compare(expected: ReferencePredictions, grpc: Any, rest: Any) -> dict[str, float]:
-    """Differences from the evaluation of served probabilities: float32 [n, classes]; over REST of the first images."""
+    """Compare served probabilities, float32 [n, classes], with the evaluation; `rest` has only the first images."""
     return {
         "grpc_difference": float(np.abs(grpc - expected.probabilities).max()),
         "rest_difference": float(np.abs(rest - expected.probabilities[: len(rest)]).max()),
@@ -131,7 +131,7 @@ def validate(
 
 
 class Executor(base_executor.BaseExecutor):
-    """Validates a blessed model; its InfraBlessing holds the verdict and the model with its warm-up requests."""
+    """Validates a blessed model; the InfraBlessing contains the verdict and the model with its warm-up requests."""
 
     def Do(self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]) -> None:
         blessing = artifact_utils.get_single_instance(output_dict[keys.BLESSING_KEY])

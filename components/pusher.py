@@ -1,4 +1,4 @@
-"""Pusher: TFX's blessing checks, our way of writing (publish.py), and a manifest of where the version comes from."""
+"""Pusher: TFX's blessing checks, our atomic publishing (publish.py), and a manifest of the version's origin."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from components.versions.weights import weights_sha256
 
 log = logging.getLogger(__name__)
 CHECKPOINT_NAME: Final = ("model/", "/.ATTRIBUTES/VARIABLE_VALUE")
-RECORDED: Final = ("data", "transform", "train", "gate", "infra")  # sections of the settings in a manifest
+RECORDED: Final = ("data", "transform", "train", "gate", "infra")  # sections of the settings that a manifest contains
 
 
 def saved_weights(saved_model: Path) -> dict[str, npt.NDArray[np.generic]]:
@@ -75,7 +75,7 @@ class Executor(TfxExecutor):
         )
         unverified = json.loads(exec_properties.get(contract.UNVERIFIED_VERSIONS, "{}"))
         version = publish(model, base, int(time.time()), describe, unverified.get("tampered", ()))
-        shutil.copytree(version, pushed.uri, dirs_exist_ok=True)  # the artifact, as TFX's own Pusher keeps it
+        shutil.copytree(version, pushed.uri, dirs_exist_ok=True)  # the artifact is a copy, as in TFX's own Pusher
         pushed.set_string_custom_property(contract.MANIFEST_PROPERTY, manifest.sha256(version / manifest.FILE_NAME))
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=version.name)
         log.info("version %s", version.name)
@@ -89,8 +89,8 @@ class Pusher(TfxPusher):
 
     Args:
         versions: the folder that a server watches; each pushed version is a folder in it.
-        settings: of the run, a dataclass with one dataclass per section; RECORDED go into the manifest.
-        data_sha256: of the IDX files, uncompressed, by file.
+        settings: the run's pipeline.settings.Settings; the sections in RECORDED are written to the manifest.
+        data_sha256: SHA-256 of each uncompressed IDX file, by role.
     """
 
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)

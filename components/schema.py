@@ -20,7 +20,7 @@ FILE_NAME: Final = "schema.pbtxt"  # the name that TFX's readers look for
 
 
 def curated_schema(settings: DataSettings) -> schema_pb2.Schema:
-    """The schema of schema.pbtxt with the label range and intensity bounds of `settings`."""
+    """The schema in schema.pbtxt with the label range and intensity bounds of `settings`."""
     schema = text_format.Parse(TEMPLATE.read_text(), schema_pb2.Schema())
     features = {feature.name: feature for feature in schema.feature}
     features[contract.LABEL].int_domain.max = settings.classes - 1
@@ -30,7 +30,7 @@ def curated_schema(settings: DataSettings) -> schema_pb2.Schema:
 
 
 class Executor(base_executor.BaseExecutor):
-    """Writes the text into the Schema artifact."""
+    """Writes the schema's text into the Schema artifact."""
 
     def Do(self, input_dict: dict[str, Any], output_dict: dict[str, Any], exec_properties: dict[str, Any]) -> None:
         folder = Path(artifact_utils.get_single_uri(output_dict[keys.SCHEMA_KEY]))

@@ -1,4 +1,4 @@
-"""The Trainer: from TFX's files to a trained and exported model. The loop and the step are in components/training/."""
+"""The Trainer: reads TFX's files, trains and exports the model. The loop and the step are in components/training/."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from components.versions.weights import weights_sha256
 
 log = logging.getLogger(__name__)
 
-WEIGHTS_MODULE: Final = "components.training.loop"  # with its imports: the code that decides the weights
+WEIGHTS_MODULE: Final = "components.training.loop"  # with its imports, all the code that affects the weights
 
 
 def checkpoint_folder(settings: TrainSettings, model_folder: Path) -> Path:
-    """Beside the folders of the executions, `<node>/model/<execution>`: a rerun is another execution."""
+    """By default `<node>/checkpoints`: a rerun is another execution, with another `<node>/model/<execution>`."""
     return Path(settings.checkpoint_folder) if settings.checkpoint_folder else model_folder.parents[1] / "checkpoints"
 
 
 def checkpoint_key(settings: TrainSettings, source: Source, scale: PixelScale, classes: int) -> str:
-    """A hash of everything that decides the weights."""
+    """A hash of everything that affects the weights."""
     return run_key(
         asdict(settings),
         data=source.digest,
@@ -57,7 +57,7 @@ def exported_point(history: list[Point], settings: TrainSettings) -> Point:
 def summary(
     trained: Trained, settings: TrainSettings, examples: int, train_accuracy: float, seconds: dict[str, float]
 ) -> dict[str, Any]:
-    """The content of history.json; `seconds` are wall seconds by part of the run."""
+    """The content of history.json; `seconds` is the wall time of each part of the run."""
     exported = exported_point(trained.history, settings)
     steps_done = settings.steps - trained.resumed_at_step
     return {
@@ -79,11 +79,11 @@ def summary(
 def run_fn(fn_args: Any) -> None:
     """TFX entry point: load, train, export.
 
-    `fn_args.custom_config` holds {"train": TrainSettings as a dict, "data": DataSettings as a dict}.
+    `fn_args.custom_config` is {"train": TrainSettings as a dict, "data": DataSettings as a dict}.
     """
     settings, data = TrainSettings(**fn_args.custom_config["train"]), DataSettings(**fn_args.custom_config["data"])
     distribution.divide_cores(settings.shards)
-    strategy = distribution.create(settings.strategy)  # before anything else runs in TensorFlow
+    strategy = distribution.create(settings.strategy)  # must come before any other TensorFlow operation
     size, classes = (data.image_height, data.image_width), data.classes
     timed = Stopwatch()
     log.info("reading examples")

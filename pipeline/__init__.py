@@ -1,1 +1,1 @@
-"""Wires the components into one DAG, runs it and explains what happened."""
+"""Connects the components into one DAG, runs it and reports the result."""

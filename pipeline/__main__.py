@@ -94,19 +94,19 @@ def run(
 @app.command()
 def validate(
     home: HomeOption = DEFAULT_HOME,
-    label: Annotated[str | None, typer.Option(help="The version label of the requests, e.g. stable.")] = None,
+    label: Annotated[str | None, typer.Option(help="Version label to send with the requests, e.g. stable.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Prove that the served version was blessed, is unchanged, and predicts as in its evaluation.
 
     Checks the served version's manifest and files, its record in MLMD, its weights and signatures, and its
-    predictions for the whole test split over gRPC (and for a part of it over REST). Exit code 6: a row failed.
+    predictions for the whole test split over gRPC (and for a part of it over REST). Exit code 6: a check failed.
     """
     from pipeline import validate as proof
     from pipeline.output_capture import captured
 
     place = Home(home.resolve())
-    with captured(place.logs("validate")):  # TensorFlow's own lines
+    with captured(place.logs("validate")):  # hides TensorFlow's output
         version, rows = proof.validate(place, label)
     if as_json:
         say(proof.to_json(version, rows))
@@ -144,7 +144,7 @@ def compile_(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; repeatable.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="The package to write, YAML.")] = DEFAULT_PACKAGE,
+    output: Annotated[Path, typer.Option(help="The YAML package to write.")] = DEFAULT_PACKAGE,
     as_json: JsonOption = False,
 ) -> None:
     """Compile the pipeline for Kubeflow Pipelines.
@@ -169,26 +169,26 @@ def compile_(
 @app.command()
 def submit(
     home: HomeOption = DEFAULT_HOME,
-    package: Annotated[Path, typer.Option(help="What `compile` wrote.")] = DEFAULT_PACKAGE,
+    package: Annotated[Path, typer.Option(help="The package that `compile` wrote.")] = DEFAULT_PACKAGE,
     host: Annotated[
         str | None,
-        typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="API server, http(s)://...; in a pod: that of the cluster."),
+        typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="API server, http(s)://...; default in a pod: in-cluster."),
     ] = None,
     overrides: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set a parameter of the run; repeatable."),
     ] = None,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Show the run until it ends, with the exit code of a local run.")
+        bool, typer.Option("--wait", help="Show the run until it ends; exit codes are those of a local run.")
     ] = False,
-    timeout_s: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait for the end.")] = 3600.0,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait until the run ends.")] = 3600.0,
     poll_s: Annotated[
-        float, typer.Option("--poll", min=0.05, help="Seconds between two requests for the run's state.")
+        float, typer.Option("--poll", min=0.05, help="Seconds between requests for the run's state.")
     ] = 5.0,
     token_file: Annotated[
-        Path | None, typer.Option(help="File with a bearer token; or KUBEFLOW_TOKEN; in a pod: its service account's.")
+        Path | None, typer.Option(help="File with a bearer token; default: $KUBEFLOW_TOKEN; in a pod: its own token.")
     ] = None,
-    namespace: Annotated[str, typer.Option(help="Namespace of the run, for servers with several users.")] = "",
+    namespace: Annotated[str, typer.Option(help="Namespace of the run, for multi-user servers.")] = "",
     experiment: Annotated[str, typer.Option(help="The group of runs in Kubeflow Pipelines.")] = "Default",
     pipeline_root: Annotated[
         str, typer.Option(help="Root of the artifacts, e.g. s3://bucket/path; default: the server's.")
@@ -197,8 +197,9 @@ def submit(
 ) -> None:
     """Run a compiled package on Kubeflow Pipelines.
 
-    With --wait: the tasks' logs and the result are stored in the home, `status` shows them, and the exit code is that
-    of a local run. A run that pushes nothing fails in its Pusher task. Time-out: exit 1, the run continues.
+    With --wait, the tasks' logs and the result are stored in the home, `status` shows the result, and exit codes are
+    those of a local run. A run that pushes nothing fails in its Pusher task. After a time-out, the exit code is 1 and
+    the run continues.
 
     Example: python -m pipeline submit --host http://localhost:8888 --set train.steps=500 --wait
     """
@@ -232,7 +233,7 @@ def submit(
 
 @contextmanager
 def _errors_in_json(as_json: bool) -> Iterator[None]:
-    """With --json, print an error as an object on stdout, too."""
+    """With --json, also print an error as a JSON object on stdout."""
     try:
         yield
     except UserError as e:

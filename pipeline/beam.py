@@ -1,4 +1,4 @@
-"""Settings and arguments of Beam. Nothing is downloaded or packaged at run time."""
+"""Beam's settings and arguments. Nothing is downloaded or packaged at run time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pipeline on one screen. What a node does is in components/<node>.py."""
+"""The DAG of the pipeline. Each node but TFX's StatisticsGen is implemented in components/<node>.py."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline
     )
     model = trainer.outputs["model"]
 
-    # Finds the pushed version that the new model is compared with.
+    # Finds the pushed version to compare the new model with.
     baseline = Baseline(candidate=model, versions=home.serving_model)
 
     # Evaluates the model on test and blesses it if it reaches the thresholds.
@@ -63,7 +63,7 @@ def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline
         model, blessing, evaluator.outputs["evaluation"], settings.infra, settings.serving.backend
     )
 
-    # Publishes the model as a new version, in one rename, if both validations passed.
+    # Publishes the model as a new version, with one rename, if both validations passed.
     pusher = Pusher(model, blessing, infra_validator.outputs["blessing"], home.serving_model, settings, data_sha256)
 
     return Pipeline(

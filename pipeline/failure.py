@@ -16,7 +16,7 @@ _DISK_FULL: Final = ("No space left on device", "Disk quota exceeded")
 
 
 def explain(node_id: str, error: BaseException, log_file: Path | None) -> tuple[str, int]:
-    """The message, a few lines, and the exit code. No log file: the message goes to the log itself."""
+    """The error message (a few lines) and the exit code. `log_file` is None if the message goes to the log itself."""
     root = root_cause(error)
     see_log = f"\nLog: {log_file}" if log_file else ""
     if isinstance(root, UserError):
@@ -49,7 +49,7 @@ def our_line(error: BaseException) -> str | None:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether a frame is in our code; the runner, which every node passes through, does not count."""
+    """Whether a frame is in our code, except in the runner, which is in every node's traceback."""
     path = Path(name).resolve()
     in_packages = any(path.is_relative_to(ROOT / package) for package in ("components", "pipeline"))
     return in_packages and path.name not in {"local_runner.py", "run.py"}

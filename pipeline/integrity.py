@@ -21,12 +21,12 @@ from components.common.errors import InputError
 from components.versions import manifest, publish
 
 log = logging.getLogger(__name__)
-SHOWN: Final = 3  # lines; all are in the log
+SHOWN: Final = 3  # lines; the log has all of them
 LISTINGS: Final = ".listings"  # below the pipeline root: <artifact id>.json
 
 
 def listing(folder: Path) -> dict[str, int]:
-    """Size in bytes of every file below a folder, by relative path; {} if the folder is not there."""
+    """Size in bytes of every file below a folder, by relative path; {} if the folder does not exist."""
     return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
 
 
@@ -45,7 +45,7 @@ def damage(artifact: mlmd.Artifact, root: Path) -> str | None:
     try:
         before = json.loads((root / LISTINGS / f"{artifact.id}.json").read_text())
     except (OSError, ValueError):
-        return None  # no record: the run was killed before it, or the artifact is older than this check
+        return None  # no record: the run was killed before writing it, or the artifact is older than this check
     now = listing(folder)
     changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     return f"has changed ({', '.join(changed[:3])})" if changed else None
@@ -95,7 +95,7 @@ def remove_unpublished(store: MetadataStore, root: Path) -> None:
 
 
 class UnverifiedVersions(NamedTuple):
-    """Numbers of pushed versions that do not match the record of a run.
+    """Numbers of pushed versions that match no run's record.
 
     Attributes:
         tampered: files or manifest differ from what was pushed, or the folder was swapped, half copied or put there
@@ -135,7 +135,7 @@ def unverified_versions(store: MetadataStore, base: Path) -> UnverifiedVersions:
 
 
 def _difference(version: Path, manifest_sha256: str | None) -> str | None:
-    """How a version differs from what was pushed; None if it does not. Without a record the manifest decides."""
+    """How a version differs from what was pushed; None if it does not. Without a record, only the manifest counts."""
     try:
         manifest.verify(version)
     except InputError as e:

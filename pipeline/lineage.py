@@ -30,8 +30,8 @@ class Outcome:
         metrics: test_accuracy and test_cross_entropy (TFMA), train_accuracy and eval_accuracy (Trainer).
         blessed: the Evaluator's verdict; None when it did not run.
         infra_blessed: the InfraValidator's verdict; None when it did not run.
-        checks: the Evaluator's, for the table.
-        failures: the thresholds that the model missed, a line each.
+        checks: the Evaluator's checks, for the table.
+        failures: the thresholds that the model missed, one line each.
         pushed_destination: folder of the pushed version; None when nothing was pushed.
     """
 
@@ -44,7 +44,7 @@ class Outcome:
 
 
 def outputs(store: MetadataStore, execution_id: int) -> dict[str, list[mlmd.Artifact]]:
-    """Output artifacts of an execution by output key, also of a cached one."""
+    """Output artifacts of an execution, which may be a cached one, by output key."""
     return _artifacts(store, execution_id, _OUTPUT_EVENTS)
 
 
@@ -72,7 +72,7 @@ def outcome(store: MetadataStore, execution_ids: dict[str, int]) -> Outcome:
 
 
 def outcome_of(found: dict[str, mlmd.Artifact]) -> Outcome:
-    """The outcome that these artifacts record, by name of their type; other types are ignored."""
+    """The outcome that artifacts record; `found` has them by type name. Other types are ignored."""
     metrics: dict[str, float] = {}
     gate = infra = destination = None
     if MODEL_RUN in found:
@@ -106,7 +106,7 @@ class PushedVersion:
     Attributes:
         model_id, evaluation_id, evaluation_uri: its Model and ModelEvaluation artifacts.
         blessed, infra_blessed: the verdicts of its two blessings.
-        manifest_sha256: of its manifest when it was pushed.
+        manifest_sha256: hash of its manifest when it was pushed.
     """
 
     model_id: int
@@ -120,7 +120,7 @@ class PushedVersion:
 def connection_config(database: Path) -> mlmd.ConnectionConfig:
     """The connection to a home's database.
 
-    Unlike TFX's function, this creates no folder: on a machine that compiles for Kubeflow the home does not exist.
+    Unlike TFX's function, this creates no folder: on a machine that compiles for Kubeflow, there is no home.
     """
     sqlite = mlmd.SqliteMetadataSourceConfig(
         filename_uri=str(database), connection_mode=mlmd.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
@@ -149,7 +149,7 @@ def pushed_version(store: MetadataStore, version: int) -> PushedVersion | None:
     last = max(pushed, key=lambda artifact: artifact.id)
     given = _artifacts(store, _producers(store, last)[0], (mlmd.Event.INPUT,))
     (blessing,), (infra,) = given[keys.MODEL_BLESSING_KEY], given[keys.INFRA_BLESSING_KEY]
-    # In homes of version 0.1.0 a Resolver put out the blessing of its baseline, too: take the one with an evaluation.
+    # In homes of version 0.1.0, a Resolver also output its baseline's blessing: use the execution with an evaluation.
     made = (outputs(store, execution_id) for execution_id in _producers(store, blessing))
     evaluation = next(found[keys.EVALUATION_KEY][0] for found in made if keys.EVALUATION_KEY in found)
     return PushedVersion(
@@ -163,7 +163,7 @@ def pushed_version(store: MetadataStore, version: int) -> PushedVersion | None:
 
 
 def _producers(store: MetadataStore, artifact: mlmd.Artifact) -> list[int]:
-    """Executions with this output, latest first: the one that wrote it and those that used the cache."""
+    """Executions with this output, latest first: the one that wrote it, and those that took it from the cache."""
     events = store.get_events_by_artifact_ids([artifact.id])
     return sorted((event.execution_id for event in events if event.type in _OUTPUT_EVENTS), reverse=True)
 

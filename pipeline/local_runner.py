@@ -60,7 +60,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         stop: no node starts after a signal.
 
     Attributes:
-        execution_ids: MLMD execution of each node that ran or was cached, by node id.
+        execution_ids: MLMD execution id of each node that ran or was cached, by node id.
     """
 
     def __init__(self, events: Events, root: Path, unverified: UnverifiedVersions, stop: Stop) -> None:
@@ -123,7 +123,7 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
 
 
 def _add_source_key(node: pipeline_pb2.PipelineNode, executor: Any) -> None:
-    """Add the source of the functions and classes of ours that a node names to its cache key."""
+    """Add a hash of our functions and classes that a node names to its cache key."""
     names = [value.field_value.string_value for value in node.parameters.parameters.values()]
     python_class = getattr(executor, "python_executor_spec", executor)  # Beam's spec wraps the plain one
     names.append(getattr(python_class, "class_path", ""))
@@ -134,7 +134,7 @@ def _add_source_key(node: pipeline_pb2.PipelineNode, executor: Any) -> None:
 def sweep_interrupted(store: MetadataStore) -> None:
     """Mark the executions of killed runs as failed; MLMD would list them as RUNNING for ever.
 
-    Only safe for the run that has locked the home: whatever is RUNNING here is dead.
+    Only safe for the run that has locked the home: any other execution that is RUNNING is dead.
     """
     dead = [e for e in store.get_executions() if e.last_known_state in (mlmd.Execution.RUNNING, mlmd.Execution.NEW)]
     for execution in dead:

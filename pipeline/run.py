@@ -89,7 +89,7 @@ def execute(settings: Settings, home: Home, stop: Stop, *, lines_to_stderr: bool
                 stop.check()  # libraries wrap the exception of a signal in their own
                 result.error, result.exit_code = explain("start-up", e, capture.log_file)
             result.seconds = round(time.monotonic() - started, 2)
-            with suppress(OSError):  # a full disk: only `status` misses this run
+            with suppress(OSError):  # a full disk: only `status` lacks this run
                 _write(logs / RESULT_FILE, result.to_json())
     return result
 
@@ -149,9 +149,8 @@ def _run(
     from pipeline import integrity, lineage, local_runner
     from pipeline.dag import create_pipeline
 
-    distribution.divide_cores(
-        settings.train.shards
-    )  # for the Trainer, but another node may be the first to use TensorFlow
+    # For the Trainer; here, because another node may be the first to use TensorFlow.
+    distribution.divide_cores(settings.train.shards)
     pipeline = create_pipeline(settings, files, home)
     ir = local_runner.compiled(pipeline, str(result.run_id))
     with metadata.Metadata(pipeline.metadata_connection_config) as handle:

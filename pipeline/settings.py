@@ -1,4 +1,4 @@
-"""Typed settings: dataclass defaults <- a TOML file <- --set section.key=value."""
+"""Typed settings: dataclass defaults, overridden by a TOML file, then by --set section.key=value."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def load(config: Path, overrides: Sequence[str] = ()) -> Settings:
 
     Raises:
         InputError: the file is missing or not TOML.
-        UsageError: an unknown key (the nearest is named), a value of the wrong type or out of range.
+        UsageError: an unknown key (the message names the nearest), a value of the wrong type or out of range.
     """
     try:
         values = tomllib.loads(config.read_text())
@@ -95,11 +95,11 @@ def _parse_override(text: str) -> tuple[str, Any]:
     try:
         return path.strip(), tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
-        return path.strip(), raw  # a bare word: --set data.source=/data/digits
+        return path.strip(), raw  # an unquoted string: --set data.source=/data/digits
 
 
 def _convert(value: Any, kind: Any, path: str, origin: str) -> Any:
-    """The value as `kind`; int passes for float, a list for a tuple, nothing else is guessed."""
+    """The value as `kind`; only int to float and list to tuple are converted."""
     if typing.get_origin(kind) is tuple and isinstance(value, list):
         item = typing.get_args(kind)[0]
         return tuple(_convert(v, item, path, origin) for v in value)

@@ -19,7 +19,7 @@ from components.versions.manifest import Manifest
 
 FAILED_EXIT_CODE: Final = 6
 SAME_PROBABILITY: Final = 1e-5
-SINGLES: Final = 200  # test images that are sent one by one, over gRPC and over REST
+SINGLES: Final = 200  # test images that are sent one by one, over gRPC and again over REST
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def validate(home: Home, label: str | None = None) -> tuple[int, list[Row]]:
     """Compare the version that the home's server serves with its manifest, MLMD and the evaluation.
 
     Args:
-        label: of the version; None for the version that serves requests without a label.
+        label: version label to check; None for the version that serves requests without a label.
 
     Returns:
         The version and the rows, up to the first that failed.
@@ -61,7 +61,7 @@ def validate(home: Home, label: str | None = None) -> tuple[int, list[Row]]:
 
 
 class _Proof:
-    """The checks, in order; each uses what the ones before it found."""
+    """The checks, in order; each uses the results of the previous ones."""
 
     def __init__(self, home: Home, server: dict[str, Any], label: str | None, scratch: Path) -> None:
         self._home, self._server, self._label, self._scratch = home, server, label, scratch
@@ -90,7 +90,7 @@ class _Proof:
     def _read_manifest(self) -> str:
         self._manifest: Manifest = manifest.read(self._folder)
         if self._manifest.version != self.version:
-            raise _CheckFailed(f"{self._folder}: its manifest is of version {self._manifest.version}")
+            raise _CheckFailed(f"{self._folder}: its manifest is for version {self._manifest.version}")
         commit = self._manifest.git_commit or "no git checkout"
         return f"pushed by run {self._manifest.run_id} at {self._manifest.created_utc}, commit {commit}"
 
@@ -128,7 +128,7 @@ class _Proof:
 
         now = weights_sha256(saved_weights(self._folder))
         if now != self._manifest.weights_sha256:
-            raise _CheckFailed(f"weights {now[:12]}, the manifest says {self._manifest.weights_sha256[:12]}")
+            raise _CheckFailed(f"weights {now[:12]}, but the manifest says {self._manifest.weights_sha256[:12]}")
         return f"weights_sha256 {now[:12]}..."
 
     def _signatures(self) -> str:
@@ -160,7 +160,7 @@ class _Proof:
         right = self._served["grpc"].argmax(axis=1) == self._expected.labels
         served, evaluated = float(right.mean()), self._manifest.metrics["sparse_categorical_accuracy"]
         if abs(served - evaluated) > 1e-6:
-            raise _CheckFailed(f"served {served:.6f}, evaluated {evaluated:.6f}")
+            raise _CheckFailed(f"served {served:.6f}, but evaluated {evaluated:.6f}")
         return f"{served:.4f} on {len(right):,} test images, as evaluated"
 
     def _probabilities(self) -> str:
@@ -179,7 +179,7 @@ class _Proof:
         try:
             _, height, width = signatures[contract.SERVING_DEFAULT]["inputs"][contract.IMAGES]["shape"]
         except (KeyError, ValueError):
-            raise _CheckFailed("the served model is not one of this product") from None
+            raise _CheckFailed("the served model was not exported by this pipeline") from None
         return height, width
 
     def _replay(self, images: Any, singles: int) -> tuple[dict[str, Any], dict[str, Any]]:

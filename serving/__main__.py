@@ -7,8 +7,8 @@ from serving.commands import query, release, replay, server
 
 app = command_line.application(
     "Serve the pushed model and send it requests.\n\n"
-    "Exit codes: 0 done, 1 unexpected failure, 2 usage, 3 the canary should be rolled back (canary --shadow), "
-    "5 nothing pushed, a version that is not proven or does not load, no server, a port in use, "
+    "Exit codes: 0 success, 1 unexpected failure, 2 usage error, 3 the canary should be rolled back (canary --shadow), "
+    "5 nothing pushed, a version that fails verification or does not load, no server, or a port in use, "
     "6 gRPC and REST disagree (query)."
 )
 

@@ -51,7 +51,7 @@ Pipeline = Callable[..., Done]
 
 @pytest.fixture(scope="session")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    """Runs `python -m pipeline ...` from a checkout (this one unless `cwd` says otherwise), in a fork of a host."""
+    """Runs `python -m pipeline ...` from a checkout (by default this one), in a fork of a host process."""
     host = ModuleHost(environment())
     folder = tmp_path_factory.mktemp("output")
     numbers = itertools.count()
@@ -68,7 +68,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """1,200 + 300 synthetic digits as IDX files. Read only: shared by all tests."""
+    """1,200 + 300 synthetic digits as IDX files. Read-only: shared by all tests."""
     return write_data_set(tmp_path_factory.mktemp("data"))
 
 

@@ -1,6 +1,6 @@
-"""Write requirements.lock: all packages of all extras with hashes, without URLs, for all platforms and Pythons.
+"""Write requirements.lock: all packages of all extras, hashed, without URLs, for all platforms and Python versions.
 
-compat/uv.toml has the resolver's constraints for old glibc. If the resolution fails, requirements.lock is unchanged.
+compat/uv.toml has constraints for old glibc. If the resolution fails, requirements.lock is unchanged.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements.lock"
 STAMP = VENV / "setup.sha256"
 EXIT_ENVIRONMENT = 5
-MIN_FREE_BYTES = 6 * 1024**3  # the environment needs 3 GB, the cache of its wheels further space
+MIN_FREE_BYTES = 6 * 1024**3  # the environment needs 3 GB, the wheel cache takes additional space
 
 
 def refuse(problem: str, remedy: str) -> NoReturn:
@@ -38,7 +38,7 @@ def refuse(problem: str, remedy: str) -> NoReturn:
 
 
 def check_machine() -> None:
-    """Check at once what would otherwise fail during the installation. Exits with EXIT_ENVIRONMENT."""
+    """Check up front what would otherwise fail during the installation. Exits with EXIT_ENVIRONMENT."""
     version = sys.version_info[:2]
     if not (3, 11) <= version < (3, 14):
         refuse(
@@ -47,7 +47,7 @@ def check_machine() -> None:
         )
     if (sys.platform, platform.machine()) not in {("linux", "x86_64"), ("darwin", "arm64")}:
         refuse(
-            f"{sys.platform} on {platform.machine()}: packages that belong to TensorFlow 2.21 have no wheels for it.",
+            f"{sys.platform} on {platform.machine()}: packages for TensorFlow 2.21 have no wheels for this platform.",
             "Use Linux on x86-64 or macOS on Apple silicon.",
         )
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
@@ -92,13 +92,13 @@ def step(what: str, *command: str | Path) -> None:
     if process.returncode != 0:
         refuse(
             f"{what} failed (exit {process.returncode}); the lines above say why.",
-            "Check the network to the package registry and the disk, then run `make setup` again.",
+            "Check the disk and the connection to the package registry, then run `make setup` again.",
         )
     print(f"setup: {what}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
 
 
 def uv_requirement() -> str:
-    """The entry of uv in the lock, with hashes: the installer is pinned like the packages."""
+    """uv's entry in the lock, with hashes: the installer is pinned like the packages."""
     found = re.search(r"^uv==.*\n(?: +--hash=.*\n)*", LOCK.read_text(), re.MULTILINE)
     if found is None:
         refuse("requirements.lock has no entry for uv.", "Restore the file, or regenerate it: make lock")
@@ -131,7 +131,7 @@ def install() -> None:
 def main() -> None:
     check_machine()
     state = wanted_state()
-    # If two `make` run in one clone, the second one waits here and then finds the stamp.
+    # If two `make` processes run in one clone, the second waits here and then finds the stamp.
     with open(ROOT / ".setup.lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -143,7 +143,7 @@ def main() -> None:
         started = time.monotonic()
         install()
         STAMP.write_text(state)
-        print(f"setup: ready in {time.monotonic() - started:.0f} s, network included", file=sys.stderr)
+        print(f"setup: ready in {time.monotonic() - started:.0f} s, including downloads", file=sys.stderr)
 
 
 if __name__ == "__main__":

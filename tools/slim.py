@@ -28,7 +28,7 @@ def _name(requirement: str) -> str:
 def main() -> None:
     packages = names((ROOT / "pyproject.toml").read_text())
     subprocess.run([sys.executable, "-m", "pip", "uninstall", "--yes", "--quiet", *packages], check=True)
-    print(f"slim: without {', '.join(packages)}")
+    print(f"slim: uninstalled {', '.join(packages)}")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Speed and behaviour of a server on a pushed model."""
+"""Speed and behaviour of a server with a pushed model."""

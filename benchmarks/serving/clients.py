@@ -22,7 +22,7 @@ from serving.protocol.tensors import to_proto
 
 PREDICT: Final = "/tensorflow.serving.PredictionService/Predict"
 REQUEST_TIMEOUT_S: Final = 5.0
-SEND_EVERY_S: Final = 0.002  # how often the steady rate is brought up to date
+SEND_EVERY_S: Final = 0.002  # interval at which all due requests are sent
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def encoded_request(batch: int = 1, label: str = "") -> bytes:
 
 
 async def closed_loop(send: Callable[[], Awaitable[None]], clients: int, more: Callable[[], bool]) -> None:
-    """Clients that each send their next request when the last has been answered, as long as `more()` is true."""
+    """Clients that each send the next request when the previous one is answered, as long as `more()` is true."""
 
     async def client() -> None:
         while more():
@@ -70,11 +70,11 @@ class Sample(NamedTuple):
 
 
 class SteadyLoad:
-    """Requests at a steady rate, however fast they are answered; the labels take turns.
+    """Requests at a steady rate, regardless of how fast they are answered; the labels alternate.
 
     Attributes:
         samples: requests that were answered.
-        failures: messages of those that were not.
+        failures: error messages of the other requests.
     """
 
     def __init__(self, port: int, requests_per_s: float, labels: Sequence[str] = ("",)) -> None:

@@ -1,4 +1,4 @@
-"""Send SIGTERM under load: each request sent before must be answered, and the server must exit with code 0.
+"""Send SIGTERM under load: each request sent before it must be answered, and the server must exit with code 0.
 
     python -m benchmarks.serving.drain      (about a minute; needs a pushed model in workspace/)
 

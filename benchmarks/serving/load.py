@@ -2,8 +2,8 @@
 
     python -m benchmarks.serving.load      (about 4 minutes; needs a pushed model in workspace/)
 
-Closed loop: each of N clients sends its next request when the last has been answered. Servers and load generator share
-this machine's cores, so ratios are more telling than absolute numbers. Writes build/bench_serving.json.
+Closed loop: each of N clients sends its next request when the previous one is answered. Servers and load generator
+share this machine's cores, so ratios are more meaningful than absolute numbers. Writes build/bench_serving.json.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ async def http_load(url: str, batch: int, clients: int, seconds: float) -> dict[
 
 
 def measure(model: Path, seconds: float) -> dict[tuple[int, int], dict[str, dict[str, float]]]:
-    """{(batch, clients): {server: figures}}; the servers take turns in each cell, so that conditions are the same."""
+    """{(batch, clients): {server: figures}}. All servers are measured in turn for each load, under equal conditions."""
     noop_port, rest_port, fastapi_port = (free_port() for _ in range(3))
     with (
         harness.running("-m", "benchmarks.serving.servers", "noop", str(noop_port)),

@@ -1,12 +1,12 @@
-"""Roll back under a steady load: each request must be answered; how long until the last answer of the bad version?
+"""Roll back under a steady load: time until the replaced version's last response. Each request must be answered.
 
     python -m benchmarks.serving.rollback      (about a minute; needs a pushed model in workspace/)
 
-A new home holds the pushed model as versions 1, 2 and 3. Each round promotes them in order and then runs
+A new home contains the pushed model as versions 1, 2 and 3. Each round promotes them in order and then runs
 `python -m serving rollback` as an operator does. Half of the requests name the label `stable`, the other half no label.
 Rounds alternate between a rollback to version 2, which is still loaded, and one to version 1, which is not. Times are
 from the start of the command's process until version 3 answered its last request. The latencies of the same load
-without a rollback show what else the machine was doing. Writes build/bench_serving_rollback.json.
+without a rollback are recorded for comparison. Writes build/bench_serving_rollback.json.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from serving.release import decisions
 
 VERSIONS: Final = (1, 2, 3)
 LABELS: Final = ("stable", "")
-PAUSE_S: Final = 1.0  # of load before the command, and after it has ended
+PAUSE_S: Final = 1.0  # of load before and after the command
 KINDS: Final[dict[str, tuple[str, ...]]] = {"loaded": (), "not loaded": ("1",)}  # arguments of the rollback
 
 
 async def roll_back(home: Path, *arguments: str) -> tuple[float, float, float]:
-    """Run the command; time.perf_counter() at its start and at its end, and the seconds that it reports."""
+    """Run the command; returns time.perf_counter() at its start and its end, and the seconds that it reports."""
     await asyncio.sleep(PAUSE_S)
     began_s = time.perf_counter()
     command = [sys.executable, "-m", "serving", "rollback", *arguments, "--home", str(home), "--json"]
@@ -54,7 +54,7 @@ async def roll_back(home: Path, *arguments: str) -> tuple[float, float, float]:
 
 
 def push(model: Path, home: Path, version: int) -> None:
-    """Copy the model to a version of a home, with a manifest for this number."""
+    """Copy the model into a home as this version, with a manifest for it."""
     target = version_folder(home, version)
     shutil.copytree(model, target)
     manifest.write(replace(manifest.read(target), version=version), target)
@@ -75,7 +75,7 @@ class Experiment:
         self._home, self._rate = home, requests_per_s
 
     def round(self, *arguments: str) -> dict[str, float]:
-        """One rollback from version 3; seconds until it was effective, by kind of request."""
+        """One rollback from version 3; returns the seconds until it took effect, by kind of request."""
         load, _ = self._load(asyncio.sleep(3 * PAUSE_S))
         self.control += load.samples
         for version in VERSIONS:

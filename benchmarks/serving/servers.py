@@ -1,4 +1,4 @@
-"""The servers that the embedded one is compared with, one per process.
+"""The servers that the embedded server is compared with, one per process.
 
     python -m benchmarks.serving.servers noop|fastapi PORT [MODEL]
 
@@ -22,7 +22,7 @@ from serving.protocol.tensors import to_proto
 
 
 async def noop(port: int) -> None:
-    """A grpc.aio server that parses nothing and returns a constant: the upper bound for a Python server here."""
+    """A grpc.aio server that parses nothing and returns a constant: the upper bound for a Python server."""
     response = pb.PredictResponse()
     response.outputs[contract.PROBABILITIES].CopyFrom(to_proto(np.zeros((1, 10), np.float32)))
     constant: bytes = response.SerializeToString()

@@ -1,4 +1,4 @@
-"""Swap the served version under a steady load: each request must be answered, and by a version that is published.
+"""Swap the served version under a steady load: each request must be answered by a version that is published.
 
     python -m benchmarks.serving.swaps      (2 minutes; needs a pushed model in workspace/)
 
@@ -29,7 +29,7 @@ async def swap(port: int, model: Path, base: Path, swaps: int, interval_s: float
     """Publish a version every `interval_s`, and wait until it is loaded.
 
     Returns:
-        {version: time.perf_counter() just before it was published}; how many versions were loaded in time
+        {version: time.perf_counter() just before it was published}; the number of versions loaded in time
     """
     request = pb.GetModelStatusRequest(model_spec=pb.ModelSpec(name=contract.MODEL_NAME)).SerializeToString()
     published_s: dict[int, float] = {}

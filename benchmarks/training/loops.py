@@ -25,7 +25,7 @@ Loop = Callable[[int], None]  # runs this number of steps
 
 
 def ours(data: Split, **more: Any) -> Loop:
-    """Our step as the Trainer uses it; without augmentation unless `more` has settings for it."""
+    """Our step as the Trainer uses it; without augmentation unless `more` enables it."""
     chosen = {"optimizer": "sgd", "learning_rate": RATE, **NO_AUGMENTATION, **more}
     settings = TrainSettings(batch_size=BATCH, hidden_layers=SIZES[1:-1], **chosen)
     source, strategy = Resident(data, settings), distribution.create("none")

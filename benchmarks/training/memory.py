@@ -54,7 +54,7 @@ def run(folder: str, times: str, resident_max_mb: str) -> None:
     validation = load_eval_split([f"{folder}/eval.gz"], PIXELS, 10)
     scale = PixelScale(np.full(PIXELS, 1 / 255, np.float32), np.zeros(PIXELS, np.float32))
     train(source, validation, scale, (28, 28), 10, settings, distribution.create("none"), None, lambda *_: None)
-    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, KB here
+    unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes on macOS, KB on Linux
     print(round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit))
 
 

@@ -3,8 +3,7 @@
     python -m benchmarks.training.resume      (about 10 minutes on two cores)
 
 Each round restores the home to its state before training, sends `kill -9` at a random moment of the training, and runs
-the same command again. Two runs in separate homes that are not killed come first. Writes
-build/bench_training_resume.json.
+the same command again. Two uninterrupted runs in separate homes come first. Writes build/bench_training_resume.json.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Home:
         shutil.copytree(self._copy, self.folder, symlinks=True)
 
     def finish(self) -> dict[str, Any]:
-        """Run to the end; returns the hash of the weights, where it resumed, and the Trainer's state and seconds."""
+        """Run to the end; returns the hash of the weights, the resumed step, and the Trainer's state and seconds."""
         done = subprocess.run(self._command, cwd=ROOT, capture_output=True, text=True, timeout=RUN_TIMEOUT_S)
         if done.returncode:
             raise SystemExit(done.stderr)

@@ -1,4 +1,4 @@
-"""Train each configuration with several seeds, through the whole pipeline; mean and deviation of its scores.
+"""Train each configuration with several seeds, through the whole pipeline; report mean and deviation of the scores.
 
     python -m benchmarks.training.scores      (about 15 minutes on two cores, most of it configs/best.toml)
 
@@ -48,7 +48,7 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     parser = harness.argument_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default: %(default)s")
-    parser.add_argument("--only", action="append", choices=CONFIGS, help="repeatable; the record keeps the others")
+    parser.add_argument("--only", action="append", choices=CONFIGS, help="repeatable; results of the others are kept")
     options = parser.parse_args()
     files, record = harness.mnist_files(), harness.RESULTS / RESULT
     known = json.loads(record.read_text())["configs"] if options.only and record.exists() else {}
@@ -61,7 +61,7 @@ def main() -> None:
                 runs.append(run(config, seed, Path(folder)))
                 print(f"{config}: {runs[-1]}", flush=True)
             document["configs"][config] = {"runs": runs, **summary(runs)}
-            harness.write_result(RESULT, document)  # what is known so far
+            harness.write_result(RESULT, document)  # results so far
     for config, found in document["configs"].items():
         print(config, "  ".join(f"{name} {found[name][0]:.4f} +- {found[name][1] or 0:.4f}" for name in SCORES))
 

@@ -1,11 +1,11 @@
-"""Compare our training loop with its peers on the same network, data, batch size and optimizer, in alternating rounds.
+"""Compare our training loop with others on the same network, data, batch size and optimizer, in alternating rounds.
 
     python -m benchmarks.training.speed      (about 3 minutes on two cores; --torch PYTHON adds PyTorch)
 
-Only steps are timed, after a warm-up: no reading, no compiling. One loop runs at a time, and all run in each round, so
-that other load on the machine affects all. Our loops run in a process that divides its cores among a batch's shards, as
-a run of the pipeline does; the others in one with TensorFlow's own threads. The share of sgemm is our loop's arithmetic
-throughput divided by that of large matrix products on all cores in the same round. Writes
+Only steps are timed, after a warm-up: no reading, no compiling. One loop runs at a time, and each round runs all of
+them, so that other load on the machine affects all. Our loops run in a process that divides its cores among a batch's
+shards, as a run of the pipeline does; the others run in a process with TensorFlow's default threads. The share of sgemm
+is our loop's arithmetic throughput divided by that of large matrix products on all cores in the same round. Writes
 build/bench_training_speed.json.
 
 PyTorch needs its own environment, which this file does not create:
@@ -40,18 +40,18 @@ from components.training.input_pipeline import Split
 from components.training.loop import STEPS_PER_CALL
 
 SGEMM: Final = 1024  # rows and columns
-loops: dict[str, Loop] = {}  # of this process
+loops: dict[str, Loop] = {}  # in this process
 
 
 class Speed(NamedTuple):
-    """Speed by wall time, and CPU time, which other processes on the machine influence less."""
+    """Speed by wall time, and CPU time, which depends less on other processes on the machine."""
 
     steps_per_second: float
     cpu_ms_per_step: float
 
 
 def torch(python: str, steps: int) -> Speed:
-    """Speed of benchmarks/training/pytorch.py with the better number of threads."""
+    """Speed of benchmarks/training/pytorch.py with the faster number of threads."""
     command = [python, str(Path(__file__).with_name("pytorch.py")), str(steps)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return max(Speed(*speed) for speed in json.loads(done.stdout)["by_threads"].values())
@@ -108,7 +108,7 @@ def speed_of(name: str, steps: int) -> Speed:
 
 
 class Contest:
-    """All loops, each in its process, measured in rounds."""
+    """All loops, measured in rounds; ours run in one process, the others in another."""
 
     def __init__(self, data: Split, python: str | None) -> None:
         def process(prepare: Callable[[Split], None]) -> ProcessPoolExecutor:
@@ -121,7 +121,7 @@ class Contest:
             self._process_of |= dict.fromkeys(one.submit(names_of_loops).result(), one)
 
     def round(self, number: int, steps: int) -> tuple[dict[str, Speed], float]:
-        """Run all loops, starting with another one in each round.
+        """Run all loops, starting with a different one in each round.
 
         Returns:
             speed by name; GFLOP/s of sgemm, mean of before and after our loop
@@ -144,7 +144,7 @@ class Contest:
 
 
 def times_faster(rounds: Sequence[Mapping[str, Speed]]) -> dict[str, dict[str, float]]:
-    """Median over the rounds of our speed / its speed; for Keras also with its better setting of each round."""
+    """Median over the rounds of our speed / its speed; for Keras also with the faster setting of each round."""
     others = {name: [r[name] for r in rounds] for name in rounds[0] if name != "ours"}
     keras = [name for name in others if name.startswith("Keras")]
     others["Keras fit at its best"] = [max(r[name] for name in keras) for r in rounds]

@@ -1,4 +1,4 @@
-"""What the two command lines share: options, printing, and errors as a message and a documented exit code."""
+"""Shared by the two command lines: options, printing, and error messages with documented exit codes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HomeOption = Annotated[
         help="Folder for data, metadata, artifacts and models.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, all else on stderr.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
 
 
 def application(help_text: str) -> typer.Typer:
@@ -77,7 +77,7 @@ def _terminate(_: int, __: FrameType | None) -> None:
 
 
 def _open_standard_streams() -> None:
-    """Replace closed standard streams by /dev/null, so that no file that we open gets the descriptor 0, 1 or 2."""
+    """Replace closed standard streams with /dev/null, so that no other file gets descriptor 0, 1 or 2."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)

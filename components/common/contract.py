@@ -47,8 +47,8 @@ MAX_PIXEL: Final = 255
 
 # Files in the artifacts of our components, for readers that have neither TensorFlow nor TFMA.
 HISTORY_FILE: Final = "history.json"  # in ModelRun: loss by step, accuracies, settings, seconds
-MANIFEST_PROPERTY: Final = "manifest_sha256"  # of PushedModel: reveals a manifest that was edited later
+MANIFEST_PROPERTY: Final = "manifest_sha256"  # of PushedModel: reveals later edits of the manifest
 VERDICT_FILE: Final = "verdict.json"  # in ModelBlessing and InfraBlessing: blessed, checks, metrics
-ABSENT_FILE: Final = "absent.txt"  # marks an artifact that represents none; an optional input that has it is left out
+ABSENT_FILE: Final = "absent.txt"  # marks an artifact as absent; an optional input with this file is ignored
 # Parameter of the Pusher, JSON {"tampered": [versions], "unrecorded": [versions]}: see pipeline/integrity.py.
 UNVERIFIED_VERSIONS: Final = "unverified_versions"

@@ -1,4 +1,4 @@
-"""The tree of errors that a user can act on. A command prints problem and remedy, and exits with the code.
+"""Errors that a user can act on. A command prints the problem and the remedy, and exits with the code shown here.
 
 UserError                       1
     UsageError                  2

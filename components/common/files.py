@@ -1,4 +1,4 @@
-"""Writes that survive a crash: a file has its old content or its new content, never a part."""
+"""Crash-safe writes: a file has its complete old or its complete new content."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def write_durably(path: Path, content: str) -> None:
     """Replace a file atomically and flush it to disk. The caller holds a lock: only one writer at a time.
 
     Raises:
-        InputError: it cannot be written; the old content is unchanged.
+        InputError: the file cannot be written; the old content is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.new")  # a fixed name: what a killed writer left is overwritten
+    temporary = path.with_name(f".{path.name}.new")  # a fixed name: the file of a killed writer is overwritten
     try:
         with open(temporary, "w") as file:
             file.write(content)
@@ -29,7 +29,7 @@ def write_durably(path: Path, content: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush a file, or the names in a folder, to disk."""
+    """Flush a file, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The home: the folder that has every file which the product writes."""
+"""The home: the folder that contains every file the product writes."""
 
 from __future__ import annotations
 

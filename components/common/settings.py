@@ -1,4 +1,4 @@
-"""The settings of the components, checked when they are created. No heavy import: a wrong value fails at once."""
+"""The components' settings, validated on creation. Light imports, so invalid values fail at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_REPEAT: Final = 10_000
 BACKENDS: Final = ("auto", "container", "binary", "embedded")
 SCALINGS: Final = ("unit", "symmetric", "standard")
 UNBOUNDED_AUGMENTATIONS: Final = ("shift_pixels", "rotation_degrees", "shear", "elastic_pixels")
-CHOICES: Final[Mapping[str, tuple[str, ...]]] = {  # of TrainSettings
+CHOICES: Final[Mapping[str, tuple[str, ...]]] = {  # the values that TrainSettings allows
     "optimizer": ("adamw", "momentum", "sgd"),
     "schedule": ("cosine", "constant"),
     "loss_reduction": ("mean", "sum"),
@@ -33,7 +33,7 @@ class DataSettings:
         source: "mnist" for the real 60,000 + 10,000 images, or a folder with IDX files (plain or gzip).
         image_height, image_width: size of every image, in pixels.
         classes: number of classes; labels are 0 .. classes-1.
-        eval_examples: size of the eval split, which is the end of the training file.
+        eval_examples: size of the eval split, taken from the end of the training file.
         repeat: how many times the train split is written, for measurements with more data.
         min_mean_intensity, max_mean_intensity: bounds of an image's mean pixel / 255 in the schema, 0..1.
     """
@@ -44,7 +44,7 @@ class DataSettings:
     classes: int = 10
     eval_examples: int = 5000
     repeat: int = 1
-    # The real 70,000 digits have 0.025 to 0.398; inverted ones have 0.602 or more.
+    # The 70,000 MNIST images have 0.025 to 0.398; inverted, they have at least 0.602.
     min_mean_intensity: float = 0.01
     max_mean_intensity: float = 0.5
 
@@ -55,7 +55,7 @@ class DataSettings:
             _check_whole(f"data.{key}", getattr(self, key), 1)
         _check_whole("data.repeat", self.repeat, 1, MAX_REPEAT)
         if self.classes > 256:
-            raise UsageError(f"data.classes is {self.classes}, an IDX label is one byte: at most 256 classes")
+            raise UsageError(f"data.classes is {self.classes}; it must be at most 256: an IDX label is one byte")
         if not 0 <= self.min_mean_intensity < self.max_mean_intensity <= 1:
             raise UsageError("data.min_mean_intensity and data.max_mean_intensity must satisfy 0 <= min < max <= 1")
 
@@ -69,7 +69,7 @@ class TransformSettings:
     """The preprocessing that training and serving share.
 
     Attributes:
-        scaling: of the pixels: "unit" to 0..1, "symmetric" to -1..1, "standard" to mean 0 and variance 1 over all
+        scaling: range of the pixels: "unit" is 0..1, "symmetric" -1..1, "standard" mean 0 and variance 1 over all
             pixels of the train split (one more pass over the data).
     """
 
@@ -90,25 +90,25 @@ class TrainSettings:
         learning_rate: peak rate, reached after `warmup_steps`.
         schedule: after the warm-up, "cosine" down to 0, or "constant".
         warmup_steps: steps of linear warm-up.
-        momentum: of optimizer "momentum".
+        momentum: for optimizer "momentum".
         weight_decay: decoupled decay of the weight matrices (adamw).
-        loss_reduction: cross-entropy as "mean" or "sum" over the batch; sum equals mean with batch_size times the
-            learning rate.
+        loss_reduction: "mean" or "sum" of the cross-entropy over the batch; "sum" equals "mean" with batch_size times
+            the learning rate.
         hidden_layers: units of each hidden layer.
-        activation: of the hidden layers: "sigmoid", "relu", "tanh" or "gelu".
+        activation: for the hidden layers: "sigmoid", "relu", "tanh" or "gelu".
         augment_shift_pixels, augment_rotation_degrees, augment_scale, augment_shear: largest random shift, rotation,
-            change of size and shear of a training image, uniform in both directions; 0 is off.
-        augment_elastic_pixels: standard deviation of a smooth random displacement of the pixels; 0 is off.
-        eval_every_steps: interval of evaluations on the eval split; there is one at the end, too.
-        keep: which weights are exported: of the "last" step, or of the "best" evaluation.
-        checkpoint_every_steps: interval of checkpoints; there is one on SIGTERM, too. 0 writes none at all.
-        checkpoint_folder: empty for the folder `checkpoints` among the Trainer's artifacts.
+            change of size and shear of a training image, uniform in both directions; 0 disables it.
+        augment_elastic_pixels: standard deviation of a smooth random displacement of the pixels; 0 disables it.
+        eval_every_steps: steps between evaluations on the eval split; the last step is always evaluated.
+        keep: the weights to export, from the "last" step or from the "best" evaluation.
+        checkpoint_every_steps: steps between checkpoints; SIGTERM writes one, too. 0 disables checkpoints.
+        checkpoint_folder: empty for `checkpoints` in the Trainer's artifact folder.
         resident_max_mb: a train split of at most this size as uint8 is kept in memory; a larger one is streamed.
-        shards: slices of a batch that are computed in parallel, on an equal number of cores each. Their number changes
-            the rounding of sums, and so the weights.
+        shards: slices of a batch that are computed in parallel, each on an equal share of the cores. Their number
+            affects the rounding of sums, and so the weights.
         strategy: "none" (one device), "mirrored" (all GPUs of this machine) or "multi_worker" (by TF_CONFIG).
         allow_missing_classes: whether a class may have no example in the train split.
-        seed: of initial weights, batch order and augmentation; equal seeds, data and machine give equal weights.
+        seed: for initial weights, batch order and augmentation; the same seed, data and machine give the same weights.
     """
 
     steps: int = 3000
@@ -138,7 +138,7 @@ class TrainSettings:
     seed: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "hidden_layers", tuple(self.hidden_layers))  # JSON has lists
+        object.__setattr__(self, "hidden_layers", tuple(self.hidden_layers))  # JSON has only lists
         for key in ("steps", "batch_size", "eval_every_steps", "shards"):
             _check_whole(f"train.{key}", getattr(self, key), 1)
         for key in ("warmup_steps", "checkpoint_every_steps", "resident_max_mb", "seed"):
@@ -148,13 +148,13 @@ class TrainSettings:
         for key, allowed in CHOICES.items():
             _check_one_of(f"train.{key}", getattr(self, key), allowed)
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise UsageError(f"train.learning_rate is {self.learning_rate}, it must be above 0")
+            raise UsageError(f"train.learning_rate is {self.learning_rate}; it must be above 0")
         for key in ("momentum", "augment_scale"):
             if not 0 <= getattr(self, key) < 1:
-                raise UsageError(f"train.{key} is {getattr(self, key)}, it must be at least 0 and below 1")
+                raise UsageError(f"train.{key} is {getattr(self, key)}; it must be at least 0 and below 1")
         for key in ("weight_decay", *(f"augment_{kind}" for kind in UNBOUNDED_AUGMENTATIONS)):
             if not (math.isfinite(getattr(self, key)) and getattr(self, key) >= 0):
-                raise UsageError(f"train.{key} is {getattr(self, key)}, it must be 0 or above")
+                raise UsageError(f"train.{key} is {getattr(self, key)}; it must be 0 or above")
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,9 @@ class GateSettings:
     """Thresholds on the test split for blessing a model.
 
     Attributes:
-        min_accuracy: lowest overall accuracy, 0..1.
-        min_class_recall: lowest recall of every single class, 0..1.
-        max_accuracy_drop: largest drop of overall accuracy below that of the last blessed model, 0..1.
+        min_accuracy: lowest allowed overall accuracy, 0..1.
+        min_class_recall: lowest allowed recall of any class, 0..1.
+        max_accuracy_drop: largest allowed drop in overall accuracy from the baseline, 0..1.
     """
 
     min_accuracy: float = 0.97
@@ -174,7 +174,7 @@ class GateSettings:
     def __post_init__(self) -> None:
         for key, value in asdict(self).items():
             if not (math.isfinite(value) and 0 <= value <= 1):
-                raise UsageError(f"gate.{key} is {value}, it must be between 0 and 1")
+                raise UsageError(f"gate.{key} is {value}; it must be between 0 and 1")
 
 
 @dataclass(frozen=True)
@@ -182,10 +182,10 @@ class InfraSettings:
     """Thresholds of infra validation: a real server loads the exported model and predicts the test split.
 
     Attributes:
-        requests: how many single images are sent over gRPC, and over REST, to measure the latency.
-        max_p99_ms: largest 99th percentile of their latency, in milliseconds.
-        max_load_s: longest time from the start of the server until the model is AVAILABLE, in seconds.
-        max_size_bytes: largest size of the SavedModel.
+        requests: number of single-image requests over gRPC, and again over REST, that measure the latency.
+        max_p99_ms: largest allowed 99th percentile of their latency, in milliseconds.
+        max_load_s: longest allowed time from the start of the server until the model is AVAILABLE, in seconds.
+        max_size_bytes: largest allowed size of the SavedModel.
     """
 
     requests: int = 200
@@ -198,12 +198,12 @@ class InfraSettings:
             _check_whole(f"infra.{key}", getattr(self, key), 1)
         for key in ("max_p99_ms", "max_load_s"):
             if not (math.isfinite(getattr(self, key)) and getattr(self, key) > 0):
-                raise UsageError(f"infra.{key} is {getattr(self, key)}, it must be above 0")
+                raise UsageError(f"infra.{key} is {getattr(self, key)}; it must be above 0")
 
 
 @dataclass(frozen=True)
 class ServingSettings:
-    """Which server.
+    """The model server.
 
     Attributes:
         backend: "container", "binary" (tensorflow_model_server), "embedded", or "auto": the first available of these.
@@ -213,15 +213,15 @@ class ServingSettings:
 
     def __post_init__(self) -> None:
         if self.backend not in BACKENDS:
-            raise UsageError(f"serving.backend is '{self.backend}', it must be one of {', '.join(BACKENDS)}")
+            raise UsageError(f"serving.backend is '{self.backend}'; it must be one of {', '.join(BACKENDS)}")
 
 
 @dataclass(frozen=True)
 class PushSettings:
-    """How many pushed versions are kept.
+    """Retention of pushed versions.
 
     Attributes:
-        keep_versions: older versions than the newest `keep_versions` are deleted, unless a label uses them.
+        keep_versions: number of newest versions to keep; older ones are deleted unless a label uses them.
     """
 
     keep_versions: int = 5
@@ -232,9 +232,9 @@ class PushSettings:
 
 def _check_whole(key: str, value: int, least: int, most: int = MAX_WHOLE) -> None:
     if not least <= value <= most:
-        raise UsageError(f"{key} is {value}, it must be between {least:,} and {most:,}")
+        raise UsageError(f"{key} is {value}; it must be between {least:,} and {most:,}")
 
 
 def _check_one_of(key: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
-        raise UsageError(f"{key} is '{value}', it must be one of {', '.join(allowed)}")
+        raise UsageError(f"{key} is '{value}'; it must be one of {', '.join(allowed)}")

@@ -84,7 +84,7 @@ def postponed() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM in the list that it yields, and handle the first one at the end of the block.
 
     If the handler returns, SystemExit(128 + signal) ends the process. Signals that the process ignores stay ignored.
-    Outside of the main thread, the only one that receives signals, nothing is delayed.
+    Does nothing outside the main thread, because only the main thread receives signals.
     """
     received: list[int] = []
     before = {}

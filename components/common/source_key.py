@@ -1,8 +1,8 @@
-"""A hash of the source code behind a module, for cache keys and checkpoints.
+"""A hash of a module's source code and of the code it uses, for cache keys and checkpoints.
 
 TFX's own cache key holds the import path of a function, not its code, so an edited function would stay cached. Here
-every node gets a parameter with the SHA-256 of the modules that it names and of everything of ours that these use:
-modules that they import, modules that they start as a process (`python -m module`), and data files that they name.
+every node gets a parameter with the SHA-256 of the modules that it names and of our files that these use: modules that
+they import, modules that they start as a process (`python -m module`), and data files that they name.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PARAMETER: Final = "source_sha256"
 
 
 def source_sha256(modules: Iterable[str], root: Path = ROOT) -> str:
-    """SHA-256 over the source of `modules` and of everything of ours that they use, at any depth."""
+    """SHA-256 over the source of `modules` and of all our files that they use, directly or indirectly."""
     digest = hashlib.sha256()
     for path in sources(modules, root):
         digest.update(f"{path.relative_to(root)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
@@ -31,7 +31,7 @@ def source_sha256(modules: Iterable[str], root: Path = ROOT) -> str:
 
 
 def sources(modules: Iterable[str], root: Path = ROOT) -> list[Path]:
-    """The files of ours that `modules` use, themselves included, sorted."""
+    """The source files of `modules` and all our files that they use, sorted."""
     found: set[Path] = set()
     seen: set[str] = set()
     todo = list(modules)
@@ -52,22 +52,22 @@ def sources(modules: Iterable[str], root: Path = ROOT) -> list[Path]:
 
 
 def modules_named_by(names: Iterable[str]) -> list[str]:
-    """Modules of ours among import paths of functions and classes: "components.trainer.run_fn" -> that file."""
+    """Our modules among import paths of functions and classes: "components.trainer.run_fn" -> "components.trainer"."""
     ours = tuple(f"{package}." for package in OUR_PACKAGES)
     return sorted({name.rpartition(".")[0] for name in names if name.startswith(ours)})
 
 
 def _file(module: str, root: Path) -> Path | None:
-    """The source file of one of our modules; None for other people's."""
+    """The source file of one of our modules; None for third-party modules."""
     if module.partition(".")[0] not in OUR_PACKAGES:
         return None
     base = root.joinpath(*module.split("."))
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
-@functools.cache  # parsing is most of the time, and nodes share most modules
+@functools.cache  # parsing takes most of the time, and nodes share most modules
 def _uses(source: bytes) -> tuple[list[str], list[str]]:
-    """Modules that a source text imports or starts, and names of data files."""
+    """Modules that a source file imports or starts, and names of the data files that it uses."""
     tree = ast.parse(source)
     return [*_imports(tree), *_processes(tree)], list(_data_files(tree))
 

@@ -1,1 +1,1 @@
-"""Raw data: IDX files, and where the real MNIST can be downloaded. No TensorFlow, no TFX."""
+"""Raw data: IDX files and the download of MNIST. Imports neither TensorFlow nor TFX."""

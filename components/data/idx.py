@@ -81,7 +81,7 @@ def read_images(path: Path) -> UInt8Array:
         uint8 [count, height, width], 0..255
 
     Raises:
-        InputError: unreadable, not IDX of three dimensions, shorter or longer than its header says.
+        InputError: the file is unreadable, not IDX of three dimensions, or shorter or longer than its header says.
     """
     return _read_idx(path, dimensions=3)
 
@@ -98,7 +98,7 @@ def read_split(images: Path, labels: Path, settings: DataSettings) -> tuple[UInt
         images uint8 [count, height, width] and labels uint8 [count], 0 .. classes-1
 
     Raises:
-        InputError: the message has the file, the value found and the value expected.
+        InputError: they do not match; the message has the file, the value found and the value expected.
     """
     x, y = read_images(images), read_labels(labels)
     if len(x) != len(y):
@@ -109,13 +109,13 @@ def read_split(images: Path, labels: Path, settings: DataSettings) -> tuple[UInt
     if x.shape[1:] != (settings.image_height, settings.image_width):
         raise InputError(
             f"{images}: images of {x.shape[1]} x {x.shape[2]} pixels, "
-            f"the settings say {settings.image_height} x {settings.image_width}",
+            f"but the settings say {settings.image_height} x {settings.image_width}",
             f"Use --set data.image_height={x.shape[1]} --set data.image_width={x.shape[2]}, or other files.",
         )
     wrong = np.flatnonzero(y >= settings.classes)
     if wrong.size:
         raise InputError(
-            f"{labels}: label {y[wrong[0]]} at index {wrong[0]}, the settings allow 0 to {settings.classes - 1} "
+            f"{labels}: label {y[wrong[0]]} at index {wrong[0]}, but the settings allow 0 to {settings.classes - 1} "
             f"({wrong.size:,} such labels)",
             "Correct the file, or set data.classes to the number of classes it has.",
         )
@@ -123,7 +123,7 @@ def read_split(images: Path, labels: Path, settings: DataSettings) -> tuple[UInt
 
 
 def check(files: IdxFiles, settings: DataSettings) -> None:
-    """Read all files. Raises InputError on the first problem. MNIST needs about 0.1 s."""
+    """Read all files. Raises InputError on the first problem. MNIST takes about 0.1 s."""
     train_images, _ = read_split(files.train_images, files.train_labels, settings)
     read_split(files.test_images, files.test_labels, settings)
     if settings.eval_examples >= len(train_images):
@@ -135,7 +135,7 @@ def check(files: IdxFiles, settings: DataSettings) -> None:
 
 
 def batches(count: int, size: int) -> Iterator[tuple[int, int]]:
-    """Cut 0..count into (start, stop) pairs of at most `size`."""
+    """Split range(count) into (start, stop) pairs at most `size` apart."""
     for start in range(0, count, size):
         yield start, min(start + size, count)
 
@@ -161,7 +161,7 @@ def _read_idx(path: Path, dimensions: int) -> UInt8Array:
     magic = bytes([0, 0, IDX_UINT8, dimensions])
     if content[:4] != magic:
         raise InputError(
-            f"{path}: starts with {content[:4].hex() or 'nothing'}, an IDX file of uint8 with {dimensions} "
+            f"{path}: starts with {content[:4].hex() or 'nothing'}, but an IDX file of uint8 with {dimensions} "
             f"dimension{'s' * (dimensions > 1)} starts with {magic.hex()}",
             remedy,
         )

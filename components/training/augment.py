@@ -1,7 +1,7 @@
 """Augmentation: each step shifts, rotates, scales, shears and bends every training image by a small random amount.
 
 Stateless: the amounts depend on the seed, the step and the image's position in the batch. So a resumed run continues
-exactly as an uninterrupted one, and workers that share a batch draw the same amounts as a single one.
+exactly as an uninterrupted one, and workers that share a batch draw the same amounts as a single worker.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Draws(NamedTuple):
 
 
 def draw(batch: int, seed: tf.Tensor) -> Draws:
-    """Draws for a batch; seed: int32 [2]. Not compiled by XLA, whose generator takes 400 ns a number on a CPU."""
+    """Draws for a batch; seed: int32 [2]. Not compiled by XLA, whose generator takes 400 ns per number on a CPU."""
     return Draws(
         tf.random.stateless_uniform([6, batch], seed, -1.0, 1.0, alg="philox"),
         tf.random.stateless_normal([batch, 2, GRID * GRID], seed + 1, alg="philox"),
@@ -39,11 +39,11 @@ def draw(batch: int, seed: tf.Tensor) -> Draws:
 
 
 def augment(images: tf.Tensor, draws: Draws, size: tuple[int, int], settings: TrainSettings) -> tf.Tensor:
-    """Resample images at randomly displaced points; outside of an image is 0.
+    """Resample images at randomly displaced points; pixels outside an image are 0.
 
     Args:
         images: uint8 [batch, height * width], raw 0..255.
-        draws: of the same batch.
+        draws: random numbers for this batch.
         size: (height, width) in pixels.
 
     Returns:
@@ -94,7 +94,7 @@ def spread(length: int) -> npt.NDArray[np.float32]:
 def bilinear(images: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """Sample images at points.
 
-    The four neighbours of a point are packed into the four bytes of one word: one gather instead of four, because the
+    The four neighbours of a point are packed into the bytes of one uint32: one gather instead of four, because the
     gather takes most of the time.
 
     Args:

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: one file, replaced in one rename, loaded only if it is complete and of the same run.
+"""Checkpoints of a training run: one file, replaced atomically, loaded only if it is complete and of the same run.
 
 The file is a line of JSON (`key`, `step`, `sha256` of the rest, `history`), then a NumPy .npz of all variables. The key
 is a hash of everything that the weights depend on: settings, data, preprocessing, source. No TensorFlow import.
@@ -50,7 +50,7 @@ def run_key(settings: Mapping[str, Any], **rest: Any) -> str:
 
 
 class Checkpoints:
-    """The checkpoint of one run in a folder that runs share.
+    """The checkpoint of one run, in a folder shared by all runs.
 
     Args:
         folder: created with the first checkpoint.
@@ -64,7 +64,7 @@ class Checkpoints:
     def load(self, like: Arrays) -> Checkpoint | None:
         """The checkpoint, if there is one whose arrays have the names, shapes and dtypes of `like`.
 
-        A file that is damaged or of another run is ignored, with a warning that says why.
+        A file that is damaged or from another run is ignored, with a warning that says why.
         """
         try:
             return self._read(like)
@@ -75,7 +75,7 @@ class Checkpoints:
             return None
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint. If it cannot be written, warn, keep the one before, and let training go on."""
+        """Replace the checkpoint. If it cannot be written, log a warning and keep the previous one."""
         payload = io.BytesIO()
         np.savez(payload, **dict(checkpoint.arrays))  # type: ignore[arg-type]
         header = {
@@ -114,9 +114,9 @@ class Checkpoints:
         except (ValueError, KeyError, TypeError) as e:
             raise MismatchError(f"its header cannot be read ({type(e).__name__})") from e
         if key != self._key:
-            raise MismatchError("it is of other settings, data or source")
+            raise MismatchError("it is from a run with other settings, data or source")
         if hashlib.sha256(payload).hexdigest() != digest:
-            raise MismatchError("it is truncated or damaged: the SHA-256 of its content is not the one in its header")
+            raise MismatchError("it is truncated or damaged: its content does not match the SHA-256 in its header")
         try:
             with np.load(io.BytesIO(payload), allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
@@ -124,7 +124,7 @@ class Checkpoints:
             raise MismatchError(f"its arrays cannot be read ({e})") from e
         if (found := _form(arrays)) != (wanted := _form(like)):
             different = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-            raise MismatchError(f"it is of another architecture or optimizer: {', '.join(different[:3])} differ")
+            raise MismatchError(f"it is from another architecture or optimizer: {', '.join(different[:3])} differ")
         return Checkpoint(step, arrays, history)
 
     def _remove_oldest(self) -> None:

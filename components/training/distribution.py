@@ -12,12 +12,12 @@ import tensorflow as tf
 
 from components.common.errors import UsageError
 
-THREADS_VARIABLE: Final = "TF_NUM_INTRAOP_THREADS"  # TensorFlow's own
+THREADS_VARIABLE: Final = "TF_NUM_INTRAOP_THREADS"  # read by TensorFlow
 EXAMPLE = '{"cluster": {"worker": ["host0:5000", "host1:5000"]}, "task": {"type": "worker", "index": 0}}'
 
 
 def create(name: str) -> tf.distribute.Strategy:
-    """The strategy that train.strategy names. A multi-worker one waits until all workers of TF_CONFIG have started.
+    """The strategy for train.strategy. "multi_worker" waits until all workers in TF_CONFIG have started.
 
     Raises:
         UsageError: multi_worker without a usable TF_CONFIG, or in a process where TensorFlow has already run.
@@ -30,8 +30,8 @@ def create(name: str) -> tf.distribute.Strategy:
             return tf.distribute.MultiWorkerMirroredStrategy()
         except RuntimeError as e:  # "Collective ops must be configured at program startup"
             raise UsageError(
-                f"train.strategy=multi_worker needs a Trainer in a process of its own ({e})",
-                "Run the Trainer where each node is a process, such as Kubeflow; or train.strategy=mirrored or none.",
+                f"train.strategy=multi_worker needs the Trainer in its own process ({e})",
+                "Run on Kubeflow, where each node is a process, or use train.strategy=mirrored or none.",
             ) from e
     return tf.distribute.get_strategy()
 
@@ -39,9 +39,9 @@ def create(name: str) -> tf.distribute.Strategy:
 def divide_cores(shards: int) -> None:
     """Divide the cores equally among a batch's shards, which run in parallel. Call it before TensorFlow runs.
 
-    By default every operation uses all cores, so that the shards compete for them: the default configuration became
-    23 % faster. TF_NUM_INTRAOP_THREADS in the environment takes precedence. In a process that has used TensorFlow,
-    this changes nothing.
+    By default every operation uses all cores, so the shards compete for them; dividing the cores made the default
+    configuration 23 % faster. TF_NUM_INTRAOP_THREADS in the environment takes precedence. Has no effect in a process
+    that has already used TensorFlow.
     """
     if THREADS_VARIABLE not in os.environ:
         with contextlib.suppress(RuntimeError):  # "cannot be modified after initialization"
@@ -63,21 +63,21 @@ def _check_tf_config(text: str) -> None:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the first worker or the only one: it writes the files that all workers share."""
+    """Whether this process is the first or only worker, which writes the files that all workers share."""
     resolver = strategy.cluster_resolver
     return not resolver or not resolver.task_type or resolver.task_id == 0
 
 
 def examples_per_replica(batch_size: int, strategy: tf.distribute.Strategy) -> int:
-    """Raises UsageError if the examples of a batch do not divide evenly among the replicas."""
+    """Each replica's share of a batch. Raises UsageError if the batch does not divide evenly."""
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
-        raise UsageError(f"train.batch_size is {batch_size}, it must be a multiple of the {replicas} replicas")
+        raise UsageError(f"train.batch_size is {batch_size}; it must be a multiple of the {replicas} replicas")
     return int(batch_size // replicas)
 
 
 def copy_from_first(strategy: tf.distribute.Strategy, variables: Iterable[tf.Variable]) -> None:
-    """Copy the first replica's values to all replicas: only the first worker may have found a checkpoint."""
+    """Copy the first replica's values to all replicas: the other workers may not have found the checkpoint."""
 
     @tf.function
     def everywhere() -> None:

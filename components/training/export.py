@@ -12,7 +12,7 @@ Tensors = dict[str, tf.Tensor]
 
 
 class ServingModel(tf.Module):
-    """Raw digits in, probabilities out.
+    """Raw images in, probabilities out.
 
     Args:
         model: the trained network.
@@ -67,8 +67,8 @@ def _outputs(probabilities: tf.Tensor) -> Tensors:
 def _pack_pixels(images: tf.Tensor, image_size: tuple[int, int]) -> tf.Tensor:
     """uint8 [batch, height, width] -> string [batch]: the inverse of tf.io.decode_raw, which TensorFlow lacks.
 
-    A serialized TensorProto ends with its tensor_content (field 4, the last one set): the end of that string is the
-    rows, of equal length. This needs one memory copy; joining 784 one-byte strings takes five times longer.
+    A serialized TensorProto ends with its tensor_content (field 4, the last one set), which is the rows, all of equal
+    length. This needs one memory copy; joining 784 one-byte strings takes five times longer.
     """
     pixels = image_size[0] * image_size[1]
     batch = tf.shape(images)[0]

@@ -1,6 +1,6 @@
 """Examples for the training loop: raw uint8 pixels, in memory or streamed, in an order that depends on the seed.
 
-`take(start, stop)` of a source returns the data of the steps start .. stop-1, from which `pick` gets images and labels
+A source's `take(start, stop)` returns the data of the steps start .. stop-1, from which `pick` gets images and labels
 inside the training graph. Neither depends on where a run was interrupted.
 """
 
@@ -23,7 +23,7 @@ from components.common.settings import TrainSettings
 READ_BATCH: Final = 5000
 SHUFFLE_WINDOW: Final = 20_000  # records in memory while streaming: 16 MB of MNIST
 PROBES: Final = 64
-SCALE_TOLERANCE: Final = 1e-4  # float32 rounding of pixels that are a few units large
+SCALE_TOLERANCE: Final = 1e-4  # float32 rounding of scaled pixels up to a few units
 
 UInt8Array = npt.NDArray[np.uint8]
 Int64Array = npt.NDArray[np.int64]
@@ -101,8 +101,8 @@ class Resident:
 class Streamed:
     """A split on disk, read by tf.data and shuffled within a window of SHUFFLE_WINDOW records.
 
-    The order depends on the order in the files: it is the same for the same artifact, but not for another one with the
-    same examples.
+    The order depends on the order in the files: it is the same for the same artifact, but not for another artifact
+    with the same examples.
     """
 
     def __init__(self, files: Sequence[str], pixels: int, examples: int, digest: str, settings: TrainSettings) -> None:
@@ -127,7 +127,7 @@ class Streamed:
         return read_examples(self._files, self._pixels)
 
     def _from(self, step: int) -> tf.data.Dataset:
-        """Batches from this step on; each epoch's order depends on the seed and its number alone."""
+        """Batches from this step on; an epoch's order depends only on the seed and the epoch's number."""
         size, seed = self._settings.batch_size, self._settings.seed
 
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
@@ -173,11 +173,11 @@ def load_train_split(files: Sequence[str], pixels: int, classes: int, settings: 
 
 
 def load_eval_split(files: Sequence[str], pixels: int, classes: int) -> Split:
-    """The eval split, in memory. Raises InputError for a label outside 0 .. classes-1, or no example."""
+    """The eval split, in memory. Raises InputError if it is empty or has a label outside 0 .. classes-1."""
     parts = list(read_examples(files, pixels))
     if not parts:
         raise InputError(
-            "the eval split is empty", "Set data.eval_examples to the number of training examples that it gets."
+            "the eval split is empty", "Set data.eval_examples to the number of training images to hold out for it."
         )
     split = Split(*map(np.concatenate, zip(*parts, strict=True)))
     count_labels(split.labels, classes, contract.EVAL_SPLIT)
@@ -207,14 +207,14 @@ def count_labels(labels: Int64Array, classes: int, split: str) -> Int64Array:
     wrong = labels[(labels < 0) | (labels >= classes)]
     if wrong.size:
         raise InputError(
-            f"label {wrong[0]} in the {split} split ({wrong.size:,} such), data.classes allows 0 to {classes - 1}",
+            f"label {wrong[0]} in the {split} split ({wrong.size:,} such), but data.classes allows 0 to {classes - 1}",
             "Correct the data, or set data.classes to the number of classes it has.",
         )
     return np.bincount(labels, minlength=classes)
 
 
 def read_examples(files: Sequence[str], pixels: int) -> Iterator[Split]:
-    """Raw tf.Examples of gzip TFRecords, READ_BATCH at a time, in the files' order."""
+    """Raw tf.Examples from gzip TFRecords, READ_BATCH at a time, in the order of the files."""
     batches = _records(files).batch(READ_BATCH).map(lambda records: _parse(records, pixels)).prefetch(2)
     for images, labels in batches.as_numpy_iterator():
         yield Split(images, labels)
@@ -223,7 +223,7 @@ def read_examples(files: Sequence[str], pixels: int) -> Iterator[Split]:
 def pixel_scale(transform_output: tft.TFTransformOutput, pixels: int) -> PixelScale:
     """Derive scale and offset of each pixel from the Transform graph's output for black, white and random images.
 
-    The loop augments raw pixels before it scales them, so that it cannot apply the graph, which reads bytes.
+    The loop augments raw pixels before it scales them, so it cannot apply the graph, which reads bytes.
 
     Raises:
         UserError: the graph outputs NaN or infinity, or is not one scale and one offset per pixel.

@@ -22,7 +22,7 @@ from components.training.state import State
 from components.training.step import steps_function
 
 STEPS_PER_CALL: Final = 250  # steps inside one tf.function call, which costs 1.5 ms; progress is reported after each
-MAX_UNROLLED_STEPS: Final = 5  # per iteration inside: more take longer to trace than they save in 3000 steps
+MAX_UNROLLED_STEPS: Final = 5  # per loop iteration; more take longer to trace than they save in 3000 steps
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Point:
 
     Attributes:
         step: steps done.
-        loss: mean cross-entropy per training example since the entry before.
-        learning_rate: of the last step.
-        eval_accuracy, eval_loss: on the eval split, 0..1 and mean cross-entropy; None where it was not validated.
+        loss: mean cross-entropy per training example since the previous entry.
+        learning_rate: rate of the last step.
+        eval_accuracy, eval_loss: on the eval split, 0..1 and mean cross-entropy; None if not evaluated at this step.
     """
 
     step: int
@@ -45,7 +45,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Trained:
-    """The network to export, the history, and the step that the run was resumed at (0: from the start)."""
+    """The network to export, the history, and the step at which the run resumed (0 if it did not)."""
 
     model: MLP
     history: list[Point]
@@ -63,11 +63,11 @@ def train(
     checkpoints: Checkpoints | None,
     report: Callable[[Point, float], None],
 ) -> Trained:
-    """Run the loop to its end, from the last checkpoint if there is one.
+    """Train to the last step, from the checkpoint if there is one.
 
     Args:
         size: (height, width) of an image in pixels.
-        checkpoints: None for a run without.
+        checkpoints: None disables checkpoints.
         report: called at least every STEPS_PER_CALL steps, with the new point and the steps per second.
 
     Raises:
@@ -106,7 +106,7 @@ def train(
 
 
 def next_stop(step: int, settings: TrainSettings) -> int:
-    """The last step of the call that starts at `step`: the next one after which something is due."""
+    """The end of the call that starts at `step`: the next step with a report, an evaluation or a checkpoint."""
     every = (STEPS_PER_CALL, settings.eval_every_steps, settings.checkpoint_every_steps)
     return min(settings.steps, *((step // n + 1) * n for n in every if n))
 
@@ -135,7 +135,7 @@ def evaluate(model: MLP, batches: Any, scale: PixelScale) -> tuple[float, float]
 
 
 def _restore(state: State, checkpoints: Checkpoints | None, strategy: tf.distribute.Strategy) -> list[Point]:
-    """Assign the last checkpoint to the variables, if there is one; returns its history."""
+    """Load the checkpoint into the variables, if there is one; returns its history."""
     like = {name: variable.numpy() for name, variable in state.variables.items()}
     found = checkpoints.load(like) if checkpoints else None
     if found:

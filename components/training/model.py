@@ -21,8 +21,8 @@ class MLP(tf.Module):
 
     Args:
         sizes: units per layer, input and output included, e.g. (784, 128, 256, 10).
-        seed: of the initial weights, which are Glorot uniform (Glorot & Bengio 2010, eq. 16).
-        activation: of the hidden layers, a key of ACTIVATION.
+        seed: for the initial weights, which are Glorot uniform (Glorot & Bengio 2010, eq. 16).
+        activation: for the hidden layers, a key of ACTIVATION.
     """
 
     def __init__(self, sizes: Sequence[int], seed: int, activation: str = "sigmoid") -> None:

@@ -1,4 +1,4 @@
-"""The optimizers, written out, and the learning rate's schedule."""
+"""The optimizers and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from components.common.settings import TrainSettings
 
-Gradients = Sequence[tf.Tensor]  # one per variable, of its shape
+Gradients = Sequence[tf.Tensor]  # one per variable, with its shape
 
 
 class Update(Protocol):
@@ -21,8 +21,8 @@ class Update(Protocol):
         """Update the variables in place.
 
         Args:
-            learning_rate: of this step, float32 scalar.
-            gradients: the gradients, or one list per batch shard: their sum is the gradient of the batch.
+            learning_rate: float32 scalar.
+            gradients: one list per batch shard; their sum is the gradient of the batch.
         """
 
 
@@ -33,7 +33,7 @@ class Optimizer(Update, Protocol):
 
 
 def create(variables: Sequence[tf.Variable], settings: TrainSettings) -> Optimizer:
-    """The optimizer that the settings name."""
+    """The optimizer named in the settings."""
     match settings.optimizer:
         case "adamw":
             return AdamW(variables, settings.weight_decay)
@@ -82,7 +82,7 @@ class Momentum:
         for variable, velocity, parts in zip(
             self.variables, self.slots.values(), zip(*gradients, strict=True), strict=True
         ):
-            # One operation: TensorFlow would merge separate sums into one, in an order that differs by process.
+            # One operation: TensorFlow would merge separate sums, in an order that differs between processes.
             tf.raw_ops.ResourceApplyMomentum(
                 var=variable.handle,
                 accum=velocity.handle,

@@ -1,4 +1,4 @@
-"""Progress of a run: to the log, which the live table shows, and to TensorBoard; and the seconds of each part."""
+"""Training progress in the log (which the live table shows) and TensorBoard, and the duration of each part."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Stopwatch:
-    """Wall seconds by part."""
+    """Measures the wall seconds of each part."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -33,8 +33,8 @@ class Reporter:
     """Writes each new point of the history to the log and to TensorBoard.
 
     Args:
-        folder: of the TensorBoard files; made if it does not exist.
-        steps: of the whole run.
+        folder: for TensorBoard files; created if missing.
+        steps: number of steps of the whole run.
     """
 
     def __init__(self, folder: Path, steps: int) -> None:
@@ -70,7 +70,7 @@ class Reporter:
 
 
 def _write_scalar(name: str, value: float) -> None:
-    """tf.summary.scalar, which since TensorFlow 2.21 needs the package tensorboard even to write."""
+    """Like tf.summary.scalar, which since TensorFlow 2.21 requires the package tensorboard even to write."""
     metadata = tf.compat.v1.SummaryMetadata(
         plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"), data_class="DATA_CLASS_SCALAR"
     )

@@ -19,9 +19,9 @@ class State:
 
     Attributes:
         model: the network that is trained.
-        best: a copy of `model` at its best validation, if that is what will be exported.
+        best: a copy of `model` at its best evaluation, if settings.keep is "best"; else None.
         step: steps done, int64 scalar.
-        best_accuracy: of `best` on the eval split, 0..1; -1 before the first validation.
+        best_accuracy: accuracy of `best` on the eval split, 0..1; -1 before the first evaluation.
         variables: all of the above by the names that the checkpoints use.
     """
 

@@ -1,8 +1,7 @@
 """The training step, and what wraps it.
 
-`training_step` is the whole of it. The rest makes it faster or better and changes nothing in it, from the inside out:
-batch shards, replicas, augmentation, unrolled iterations.
-The gains were measured, see docs/decisions/0017-training.md.
+`training_step` is the complete step. The rest of the module wraps it without changing it, from the inside out: batch
+shards, replicas, augmentation, unrolled iterations. docs/decisions/0017-training.md has the measured gains.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ def training_step(
         losses = tf.nn.softmax_cross_entropy_with_logits(y, logits)  # [batch]
         loss = tf.reduce_sum(losses)  # []
         objective = loss * loss_weight  # []
-    gradients = tape.gradient(objective, model.trainable_variables)  # one per variable, of its shape
+    gradients = tape.gradient(objective, model.trainable_variables)  # one per variable, with its shape
     optimizer.apply(learning_rate, gradients)
     return loss
 
 
 class GradientCollector:
-    """Takes the optimizer's place in `training_step`, and keeps the gradients for one update later."""
+    """Stands in for the optimizer in `training_step`, and collects the gradients for one later update."""
 
     def __init__(self) -> None:
         self.collected: list[Gradients] = []
@@ -74,7 +73,7 @@ def sharded_step(
 
 
 class AllReduce:
-    """Wraps an optimizer: sums the gradients over all replicas, so that each of them makes the same update.
+    """Wraps an optimizer: sums the gradients over all replicas, so that each makes the same update.
 
     Why: replicas share a batch, so that several devices or machines train one model.
     """
@@ -107,7 +106,7 @@ class BatchShards:
         self._examples = distribution.examples_per_replica(settings.batch_size, strategy)
         self._bounds = np.linspace(0, self._examples, min(settings.shards, self._examples) + 1).astype(int).tolist()
         self._targets = tf.one_hot(tf.range(classes), classes)
-        # One number for all pixels, the usual case, is twice as fast as one for each.
+        # One number for all pixels, the usual case, is twice as fast as one per pixel.
         self._scale, self._offset = (v[0] if (v == v[0]).all() else v for v in (scale.scale, scale.offset))
 
     def of(self, examples: Any, step: tf.Tensor, previous: list[Gradients]) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
@@ -116,7 +115,7 @@ class BatchShards:
         Args:
             examples: one step's part of what `Source.take` returns.
             step: steps done, int64 scalar.
-            previous: the gradients per shard of the step before, if that is in the same unrolled iteration.
+            previous: the previous step's gradients per shard, if it is in the same unrolled iteration.
         """
         draws = None
         if augment.is_wanted(self._settings):
@@ -126,7 +125,7 @@ class BatchShards:
         first = tf.cast(replica, tf.int32) * self._examples
         for shard, (start, stop) in enumerate(itertools.pairwise(self._bounds)):
             part = slice(first + start, first + stop)
-            # A shard's next images are read while the weights are updated; if read earlier, they leave the cache again.
+            # A shard's next images are read while the weights are updated; if read earlier, the cache evicts them.
             with tf.control_dependencies(previous[shard] if previous else []):
                 raw, labels = self._source.pick(tf.nest.map_structure(lambda t: t[part], examples))  # noqa: B023
             raw = tf.ensure_shape(raw, [stop - start, self._size[0] * self._size[1]])  # uint8 [shard, pixels], 0..255
@@ -147,8 +146,8 @@ def unrolled(
 ) -> RunSteps:
     """One graph that runs many steps in a loop, `steps_per_iteration` of them written out in each iteration.
 
-    Why: an iteration of TensorFlow's loop costs 60 us. With the early reading of images and SGD's update per shard,
-    five steps per iteration are 10 to 20 % faster for SGD, and 7 % for the default.
+    Why: an iteration of TensorFlow's loop costs 60 us. Together with the early reading of images and SGD's update per
+    shard, five steps per iteration are 10 to 20 % faster for SGD, and 7 % for the default configuration.
     """
 
     @tf.function(input_signature=[source.spec, tf.TensorSpec([None], tf.float32)])
@@ -156,7 +155,7 @@ def unrolled(
         total = 0.0
         for first in tf.range(0, tf.size(rates), steps_per_iteration):
             losses: list[tf.Tensor] = []
-            gradients: list[Gradients] = []  # of the last step, per shard
+            gradients: list[Gradients] = []  # of the previous step, per shard
             for i in range(steps_per_iteration):
                 own = tf.nest.map_structure(lambda t: t[first + i], examples)  # noqa: B023
                 loss, gradients = strategy.run(step, args=(own, rates[first + i], gradients))

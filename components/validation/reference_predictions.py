@@ -1,4 +1,4 @@
-"""The evaluated model's predictions for the test split, to be compared with those of a server."""
+"""The evaluated model's predictions for the test split, for comparison with a server's predictions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FILE_NAME = "reference_answers.npz"  # in ModelEvaluation
 
 
 class ReferencePredictions(NamedTuple):
-    """A split and what the model predicts for it.
+    """A split and the model's predictions for it.
 
     Attributes:
         images: uint8 [n, height, width], 0..255.

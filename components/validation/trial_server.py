@@ -1,4 +1,4 @@
-"""A temporary model server for one model, started and called by the serving command line."""
+"""A temporary server for one model, started and called through the serving command line."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ServerError(InputError):
 
 
 class TrialServer(NamedTuple):
-    """A server that runs. load_s: seconds from its start until the model was AVAILABLE."""
+    """A running server. load_s: seconds from its start until the model was AVAILABLE."""
 
     grpc_port: int
     rest_port: int
@@ -40,13 +40,13 @@ class TrialServer(NamedTuple):
 
 @contextlib.contextmanager
 def running_server(model: Path, folder: Path, backend: str, timeout_s: float) -> Iterator[TrialServer]:
-    """Serve a SavedModel from a process of its own. The server ends with this process, even if that is killed.
+    """Serve a SavedModel from a separate process, which ends with this one even if this one is killed.
 
     Args:
         folder: for the server's home and log; removed by the caller.
 
     Raises:
-        ServerError: the model was not AVAILABLE in time, or the block raised one; it ends with the server's log.
+        ServerError: the model was not AVAILABLE in time, or the block raised it; the end of the server's log is added.
     """
     version = folder / "serving_model" / contract.MODEL_NAME / "1"
     shutil.copytree(model, version, copy_function=os.link)
@@ -93,12 +93,12 @@ def replay(
     singles: int,
     label: str | None = None,
 ) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.float32]]]:
-    """Send images to a server on this machine, by the command `replay` of the serving client.
+    """Send images to a server on this machine, with `python -m serving replay`.
 
     Args:
         images: uint8 [n, height, width], all sent over gRPC: the first `singles` one by one, the rest in batches.
         scratch: an existing folder for the command's files.
-        singles: how many are sent over REST, too, one by one.
+        singles: how many are also sent over REST, one by one.
         label: version label of the requests; None sends them without one.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Verdicts on a model: what was measured, its thresholds, and whether it passed. No heavy import."""
+"""Verdicts on a model: what was measured, its thresholds, and whether it passed. No heavy imports."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Check:
 
     Attributes:
         metric, slice: what was measured, e.g. recall of "3", or accuracy "overall".
-        value: of the candidate.
+        value: the candidate's value.
         bound: the threshold: lowest passing value, or highest if `at_most`.
         passed: whether the value meets the threshold.
-        baseline: the same metric of the last blessed model; None if it was not compared.
+        baseline: the baseline's value; None if it was not compared.
     """
 
     metric: str
@@ -47,7 +47,7 @@ def describe(check: Check) -> str:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The decision on a model, and the reasons.
+    """The decision about a model, and the reasons.
 
     Attributes:
         blessed: whether the model passed.

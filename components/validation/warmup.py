@@ -13,14 +13,14 @@ from tensorflow_serving.apis import classification_pb2, predict_pb2, prediction_
 from components.common import contract
 
 FILE: Final = Path("assets.extra", "tf_serving_warmup_requests")  # where TensorFlow Serving looks
-BATCHES: Final = (1, 32)  # images per request: matrix products of one row run other code than those of several
+BATCHES: Final = (1, 32)  # images per request: matrix products of one row run different code from those of several
 
 
 def requests(images: npt.NDArray[np.uint8]) -> list[prediction_log_pb2.PredictionLog]:
     """One request per signature and batch size.
 
     Args:
-        images: real ones, uint8 [n, height, width], n at least 1; repeated to fill a batch.
+        images: real images, uint8 [n, height, width], n at least 1; repeated to fill a batch.
     """
     logs = []
     for batch in BATCHES:

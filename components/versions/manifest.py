@@ -26,13 +26,13 @@ class Manifest:
 
     Attributes:
         version: its number, which is the name of its folder.
-        run_id, git_commit, created_utc: of the run that pushed it; the commit ends in "+changes" if files differed
-            from it.
-        settings: of that run, by section.
-        data_sha256: of the IDX files, uncompressed, by file.
+        run_id, git_commit: the run that pushed it; the commit ends in "+changes" if there were uncommitted changes.
+        created_utc: time of the push.
+        settings: the run's settings, by section.
+        data_sha256: SHA-256 of each uncompressed IDX file, by role.
         blessed, infra_blessed: the verdicts of Evaluator and InfraValidator.
-        gate, infra: their checks: components.validation.verdict.Check as dicts.
-        metrics: overall, by name.
+        gate, infra: their checks, each a components.validation.verdict.Check as a dict.
+        metrics: overall metrics, by name.
         weights_sha256: see weights.py.
         files: SHA-256 of every other file of the version, by path relative to its folder.
     """
@@ -65,7 +65,7 @@ def describe(
     infra: Mapping[str, Any],
     weights_sha256: str,
 ) -> Manifest:
-    """The manifest of a version that is about to be pushed, by this commit and now.
+    """The manifest of a version about to be pushed, with the current commit and time.
 
     Args:
         gate, infra: the content of verdict.json of the Evaluator and of the InfraValidator.
@@ -89,7 +89,7 @@ def describe(
 
 
 def git_commit(folder: Path = Path(__file__).parent) -> str | None:
-    """The commit that `folder` is at, "+changes" if files differ from it; None outside of a git checkout."""
+    """The checked-out commit, with "+changes" if there are uncommitted changes; None outside a git checkout."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
@@ -134,7 +134,7 @@ def verify(folder: Path) -> Manifest:
     """
     manifest = read(folder)
     if str(manifest.version) != folder.name:
-        raise InputError(f"{folder}: its manifest is of version {manifest.version}", PUSH_AGAIN)
+        raise InputError(f"{folder}: its manifest is for version {manifest.version}", PUSH_AGAIN)
     if manifest.blessed is not True or manifest.infra_blessed is not True:
         raise InputError(f"{folder}: its manifest does not say that the model was blessed", PUSH_AGAIN)
     if changed := changed_files(manifest, folder):

@@ -1,4 +1,4 @@
-"""Publish a model version by one rename: TensorFlow Serving sees a complete version or none."""
+"""Publish a model version with one rename: TensorFlow Serving sees a complete version or none."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def publish(
     describe: Callable[[int, dict[str, str]], Manifest] | None = None,
     tampered: Collection[int] = (),
 ) -> Path:
-    """Copy the SavedModel `model` to `base/<version>`, which appears by one rename.
+    """Copy the SavedModel `model` to `base/<version>`, which appears with one rename.
 
     If the newest version is an unchanged copy of this model, nothing is copied. A push that was killed between the
     rename and its record in MLMD leaves such a version.
@@ -36,8 +36,8 @@ def publish(
         model: folder of a SavedModel.
         base: the folder that TensorFlow Serving watches; created if missing.
         now_s: seconds since the epoch; the version number, unless `base` has an equal or higher one.
-        describe: returns the manifest, from the version and the SHA-256 of each file; None writes no manifest.
-        tampered: versions that are known to differ from what was pushed, whatever their manifest says.
+        describe: returns the manifest for a version and the SHA-256 of each file; None writes no manifest.
+        tampered: versions known to differ from what was pushed, whatever their manifest says.
 
     Returns:
         The folder of the version, which has the highest number in `base`.
@@ -83,7 +83,7 @@ def publish(
 def prune(base: Path, keep: int, protected: Collection[int]) -> list[int]:
     """Delete all but the newest `keep` versions and the protected ones; returns the deleted versions.
 
-    A version disappears by one rename: no server finds a part of it.
+    A version disappears with one rename, so that no server sees a part of it.
     """
     deleted = []
     with _locked(base):

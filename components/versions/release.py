@@ -1,4 +1,4 @@
-"""Which pushed versions are in use: by a label, by the server, or by the next rollback. No heavy import.
+"""Which pushed versions are in use: by a label, by the server, or by the next rollback. No heavy imports.
 
 The operator's decisions are in `<home>/serving/release.json`, written by `python -m serving promote`, `canary` and
 `rollback`. The server's model config file is generated from it.
@@ -16,20 +16,20 @@ from components.common.errors import InputError
 from components.versions.publish import versions
 
 RELEASE_FILE: Final = Path("serving", "release.json")
-NEWEST_SERVED: Final = 2  # versions that are loaded until one is promoted
+NEWEST_SERVED: Final = 2  # number of versions that are loaded until one is promoted
 
 
 @dataclass(frozen=True)
 class Release:
-    """What to serve. Without a stable version: the newest pushed ones.
+    """What to serve. Without a stable version, the newest pushed versions are served.
 
     Attributes:
         stable: the version of the label `stable`.
-        canary: the version under test; if None, the label `canary` is at the stable version.
+        canary: the version under test; if None, the label `canary` is on the stable version.
         earlier: former stable versions, oldest first; a rollback goes to the last one.
-        pending: a change that is being applied or was killed: its "action", the requested version "asked" (None: the
-            default) and the resulting "version".
-        entry: the history's entry of the latest change; it may not be in the history yet.
+        pending: a change that is being applied or was interrupted: its "action", the requested version "asked" (None:
+            the default) and the resulting "version".
+        entry: the history entry of the latest change, which may not be in the history yet.
     """
 
     stable: int | None = None
@@ -56,7 +56,7 @@ class Release:
 
     @property
     def labels(self) -> dict[str, int]:
-        """Versions by label: both labels or none, so that a label in a client's requests does not become unknown."""
+        """Versions by label: both labels or neither, so that a label which clients use never becomes unknown."""
         if self.stable is None:
             return {}
         return {"stable": self.stable, "canary": self.stable if self.canary is None else self.canary}
@@ -94,8 +94,8 @@ def pushed_versions(home_root: Path) -> list[int]:
 def served_versions(home_root: Path, release: Release) -> set[int]:
     """Versions in the home that the server loads.
 
-    The version that a rollback would go to stays loaded, so that the rollback is immediate. Not if it is newer than
-    the stable one: requests without a label go to the highest loaded version.
+    The version that a rollback would go to stays loaded, so that the rollback is immediate; but not if it is newer than
+    the stable version, because requests without a label go to the highest loaded version.
     """
     pushed = pushed_versions(home_root)
     if release.stable is None:

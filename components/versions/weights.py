@@ -1,4 +1,4 @@
-"""A hash of a model's weights: equal for equal values, in whatever file they are."""
+"""A hash of a model's weights: equal for equal values, whatever file contains them."""
 
 from __future__ import annotations
 

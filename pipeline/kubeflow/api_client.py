@@ -1,7 +1,7 @@
-"""A client for the REST API of Kubeflow Pipelines, with time limits.
+"""A client for the REST API of Kubeflow Pipelines, with time-outs.
 
-kfp.Client has no time limits: if the server hangs in the middle of a run, the caller hangs too. So kfp.Client only
-creates the run; watching it takes three kinds of GET requests.
+kfp.Client has no time-outs: if the server hangs in the middle of a run, the caller hangs too. So kfp.Client only
+creates the run; this client watches it with three kinds of GET requests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final
 from components.common.errors import InputError, UsageError
 
 REQUEST_TIMEOUT_S: Final = 10.0
-# Where Kubernetes mounts a token with the audience of KFP, in pods that request one.
+# Where Kubernetes mounts a token for KFP in pods that request one.
 IN_CLUSTER_TOKEN: Final = Path("/var/run/secrets/kubeflow/pipelines/token")
 TOKEN_VARIABLE: Final = "KUBEFLOW_TOKEN"
 
@@ -34,7 +34,7 @@ class ApiClient:
 
     Attributes:
         host: URL of the server, without a slash at the end.
-        token_file: file with the bearer token, read for each request because such files are renewed; None to use
+        token_file: file with the bearer token, read for each request because the token is rotated; None to use
             $KUBEFLOW_TOKEN, or no token if that is not set.
     """
 
@@ -73,7 +73,7 @@ class ApiClient:
         return self._get(path).decode(errors="replace")
 
     def error_for(self, status: int, reason: str) -> InputError:
-        """The error that an HTTP status of the server means to the user."""
+        """The error to show for an HTTP status of the server."""
         if status in (401, 403):
             return InputError(
                 f"{self.host}: access denied, HTTP {status} ({reason})",
@@ -88,7 +88,7 @@ class ApiClient:
             content = None
         if not isinstance(content, dict):
             raise InputError(
-                f"{self.host}: the response is not one of Kubeflow Pipelines", "Check the address: --host URL"
+                f"{self.host}: the response is not from Kubeflow Pipelines", "Check the address: --host URL"
             )
         return content
 
@@ -109,7 +109,7 @@ class ApiClient:
 
 
 def from_options(host: str | None, namespace: str, token_file: Path | None) -> ApiClient:
-    """A client for the server that the options name; in a pod, by default for the server of that cluster.
+    """A client for the server named in the options; in a pod, the default is the cluster's server.
 
     Raises:
         UsageError: there is no address and this is not a pod, or the address is not an HTTP URL.

@@ -17,7 +17,7 @@ ROOT_VARIABLE: Final = "MNIST_TFX_LAUNCHER_ROOT"  # for tests, which cannot writ
 
 
 def local_path(uri: str) -> str:
-    """The path of the launcher's copy of an artifact; a URI with no or an unknown scheme is returned unchanged."""
+    """The path of the launcher's copy of an artifact; a URI without a known scheme is returned unchanged."""
     for scheme, mount in MOUNTS.items():
         if uri.startswith(scheme):
             return str(Path(os.environ.get(ROOT_VARIABLE, "/"), mount, uri.removeprefix(scheme)))

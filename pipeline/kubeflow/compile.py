@@ -25,17 +25,18 @@ COMMAND: Final = ["python", "-m", "pipeline.kubeflow.entrypoint"]
 EXTRA: Final = "Install it: pip install 'mnist-tfx[kubeflow]'  (in a clone: make setup)"
 HEADER: Final = "# Compiled by `python -m pipeline compile`. Do not edit: change the settings and compile again.\n"
 _TYPES: Final = {int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", str: "STRING", bool: "BOOLEAN"}
-_TEMPLATE: Final = "{{"  # starts a placeholder of KFP and Argo
+_TEMPLATE: Final = "{{"  # starts a placeholder in KFP and Argo
 
 
 def write(settings: Settings, output: Path, home: Home) -> dict[str, Any]:
-    """Compile to `output`, atomically; messages of libraries go to the home's logs.
+    """Compile to `output`, atomically; library messages go to the home's logs.
 
     Returns:
         output, image, nodes in alphabetical order, parameters with their defaults.
 
     Raises:
-        UsageError, InputError: as `compiled`, or `output` or the home is not writable.
+        UsageError: as `compiled`.
+        InputError: as `compiled`, or `output` or the home is not writable.
     """
     check(settings)
     require_kfp()
@@ -57,7 +58,7 @@ def write(settings: Settings, output: Path, home: Home) -> dict[str, Any]:
 
 
 def compiled(settings: Settings) -> str:
-    """The package as YAML; equal settings give equal bytes, on any machine.
+    """The package as YAML; equal settings produce equal bytes, on any machine.
 
     Raises:
         UsageError: a setting that a cluster cannot use.
@@ -137,7 +138,7 @@ def _tfx_spec(pipeline: Any, image: str) -> dict[str, Any]:
 
 
 def _affected_by(settings: Settings, setting: str, properties: Mapping[str, Any]) -> list[str]:
-    """The nodes that depend on a setting: those whose properties change with it."""
+    """The nodes that depend on a setting, because their properties change with it."""
     other = runtime_parameters.changed(settings, {setting: _another(runtime_parameters.value_of(settings, setting))})
     now = runtime_parameters.properties(runtime_parameters.dag(other))
     return [node for node in properties if now[node] != properties[node]]

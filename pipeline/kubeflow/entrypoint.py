@@ -1,11 +1,11 @@
-"""The command of a task's container: run one TFX executor below KFP's launcher.
+"""The command of a task's container: run one TFX executor under KFP's launcher.
 
     python -m pipeline.kubeflow.entrypoint --node=Trainer --executor=... --component=... --executor-input={{$}} ...
 
-The launcher of open-source KFP differs from Vertex AI, for which TFX was written: it passes inputs without their types,
+The launcher of open-source KFP differs from Vertex AI's, for which TFX was written: it passes inputs without types,
 adds outputs that no component declares (`executor-logs`), identifies artifacts by URIs that TensorFlow and Beam cannot
-open, and does not run ExampleGen's driver. KFP documents none of this, so this module relies on the compiled component
-alone: it takes types from there, drops undeclared artifacts, and leaves local paths unchanged.
+open, and does not run ExampleGen's driver. KFP documents none of this, so this module relies only on the compiled
+component: it takes types from there, drops undeclared artifacts, and leaves local paths unchanged.
 
 The last line on stdout is RESULT_PREFIX and a JSON object, for `submit --wait`; exit codes are those of a local run.
 """
@@ -44,11 +44,11 @@ from pipeline.run import EXIT_CODES, prepare_data
 from pipeline.settings import Settings
 
 log = logging.getLogger(__name__)
-Artifacts = dict[str, list[Any]]  # of TFX
+Artifacts = dict[str, list[Any]]  # TFX artifacts by key
 
 
 class NotPushedError(UserError):
-    """Nothing was pushed. A Kubeflow run has only success and failure, and this is not a success."""
+    """Nothing was pushed. A Kubeflow run can only succeed or fail, and this is not a success."""
 
     exit_code = EXIT_CODES["not_blessed"]
 
@@ -99,7 +99,7 @@ def execute(task: Task, executor_class: type[BaseExecutor], beam_args: Sequence[
 
 
 def _run_driver(task: Task, output_file: Path) -> None:
-    """Run TFX's ExampleGen driver (span, version, fingerprint). Vertex AI runs it before the task, KFP does not."""
+    """Run TFX's ExampleGen driver (span, version, fingerprint). Vertex AI runs it before the task; KFP does not."""
     example_gen_driver._run_driver(task.executor_input, task.component.input_definitions)
     driven = json_format.Parse(output_file.read_text(), pb.ExecutorOutput(), ignore_unknown_fields=True)
     for name, value in driven.parameter_values.items():

@@ -1,8 +1,8 @@
-"""The DAG with the paths of the cluster, and the settings that a run in the cluster can change.
+"""The DAG with the cluster's paths, and the settings that a run in the cluster can change.
 
 A compiled pipeline has runtime parameters (`train_steps`), but TFX's nodes have properties computed from settings
 (`custom_config`, `eval_config`, ...). So each task receives the compiled settings and the values of its parameters, and
-recomputes its properties with the same `create_pipeline`: settings become properties in one way everywhere.
+recomputes its properties with the same `create_pipeline`, so settings become properties in the same way everywhere.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def expected_files(settings: Settings, content: str = "") -> ExpectedFiles:
 
 
 def parameter_name(setting: str) -> str:
-    """KFP's name of a runtime setting: "train.steps" -> "train_steps"."""
+    """KFP's name for a runtime setting: "train.steps" -> "train_steps"."""
     return setting.replace(".", "_")
 
 
@@ -105,7 +105,7 @@ def home_of(settings: Settings) -> Home:
 
 
 def dag(settings: Settings, files: IdxFiles | None = None) -> Any:
-    """The tfx Pipeline with the paths of the cluster.
+    """The tfx Pipeline with the cluster's paths.
 
     Args:
         files: the checked data; None where it is not available.

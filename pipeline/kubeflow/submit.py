@@ -27,7 +27,7 @@ class RunRequest:
     Attributes:
         package: file written by `compile`.
         overrides: values of runtime parameters, "train.steps=500".
-        namespace: of the run, for multi-user servers; "" for the server's default.
+        namespace: namespace of the run, for multi-user servers; "" for the server's default.
         experiment: group of runs in KFP; created if it does not exist.
         pipeline_root: URI below which artifacts are stored; "" for the server's default.
     """
@@ -43,7 +43,7 @@ def submit(client: ApiClient, request: RunRequest) -> tuple[str, package.Package
     """Start a run; returns its id and the package.
 
     Raises:
-        UsageError: an override names no parameter of the package, or its value has the wrong type.
+        UsageError: an override is not a parameter of the package, or its value has the wrong type.
         InputError: the package or kfp is missing, the server is unavailable, or it rejects the run.
     """
     compiled = package.read(request.package)
@@ -80,7 +80,7 @@ def _create_run(client: ApiClient, request: RunRequest, name: str, arguments: di
     import urllib3
 
     try:
-        # kfp prints links to stdout, which is for our result, and warns about server versions.
+        # kfp prints links to stdout, which is reserved for our result, and warns about server versions.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             kfp_client = kfp.Client(
                 host=client.host, namespace=request.namespace or "kubeflow", existing_token=client.token()

@@ -17,7 +17,7 @@ class Task:
     """One task, converted from KFP's description to TFX's.
 
     Attributes:
-        component: the compiled interface: types of all artifacts and parameters.
+        component: the compiled interface, with the types of all artifacts and parameters.
         executor_input: KFP's ExecutorInput, but artifacts have types and local paths, and parameters are TFX's
             execution properties only.
         parameters: values of the runtime parameters, by setting ("train.steps").

@@ -1,4 +1,4 @@
-"""Watch a run on Kubeflow Pipelines until it ends: show its tasks as a local run does, and return a local Result."""
+"""Watch a run on Kubeflow Pipelines until it ends: show its tasks and return a Result, as for a local run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _STATUS_BY_EXIT_CODE: Final[dict[int, Status]] = {code: status for status, code 
 
 
 class NotFinishedError(UserError):
-    """The wait timed out; the run goes on."""
+    """The wait timed out; the run continues."""
 
     exit_code = 1
 
@@ -44,7 +44,7 @@ class TaskStatus:
     """The state of one node of the DAG.
 
     Attributes:
-        pods: ids under which the server may have its log, the most likely first.
+        pods: pod ids under which the server may have its log, most likely first.
         message: the server's error message, "" if there is none.
     """
 
@@ -83,7 +83,7 @@ def tasks_of(run: Mapping[str, Any], nodes: Sequence[str]) -> dict[str, TaskStat
 def wait_until_finished(
     client: ApiClient, run_id: str, nodes: Sequence[str], stream: TextIO, *, timeout_s: float, poll_s: float
 ) -> tuple[dict[str, Any], Progress]:
-    """Show the run on `stream` until it ends; returns the run as the server describes it, and the progress shown.
+    """Show the run on `stream` until it ends; returns the server's description of the run, and the progress shown.
 
     Raises:
         NotFinishedError: the run has not ended after `timeout_s`.
@@ -109,7 +109,7 @@ def wait_until_finished(
                     return run, progress
             if time.monotonic() + poll_s > deadline:
                 raise NotFinishedError(
-                    f"run {run_id} has not ended after {timeout_s:g} s; it goes on",
+                    f"run {run_id} has not ended after {timeout_s:g} s; it continues",
                     f"See {client.host}/#/runs/details/{run_id}, or wait longer: --timeout SECONDS",
                 )
             time.sleep(poll_s)
@@ -153,7 +153,7 @@ def result_of(client: ApiClient, run: Mapping[str, Any], progress: Progress, log
         error = report.get("error") or _tail(failed, texts.get(failed, ""), tasks[failed].message)
         result.error = f"{error}\nLog: {logs / f'{failed}.log'}" if texts.get(failed) else str(error)
     else:
-        message = (run.get("error") or {}).get("message") or "the server gives no reason"
+        message = (run.get("error") or {}).get("message") or "the server gave no reason"
         result.error = f"run {run_id} ended as {run['state']}: {message}"
     return result
 
@@ -174,7 +174,7 @@ def task_report(log: str) -> dict[str, Any]:
 def _tail(node: str, log: str, message: str) -> str:
     """An error message for a task without a result line."""
     lines = [line for line in log.splitlines() if line.strip()][-LOG_TAIL_LINES:]
-    reason = message or ("the end of its log:" if lines else "the server has neither a reason nor a log")
+    reason = message or ("the end of its log:" if lines else "the server returned neither a reason nor a log")
     return "\n".join([f"{node} failed: {reason}", *(f"  {line}" for line in lines)])
 
 

@@ -5,8 +5,8 @@
         prediction.outputs["probabilities"], prediction.version
 
 Both transports have the same arguments, results and errors. All requests are read-only, so the client retries them
-while the server is UNAVAILABLE, within the deadline. Proxies from the environment are not used. Threads may share a
-client.
+while the server is UNAVAILABLE, until the deadline. Proxy settings in the environment are ignored. Threads may share
+a client.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from serving.protocol.tensors import Array
 T = TypeVar("T")
 TIMEOUT_S: Final = 10.0
 ATTEMPTS: Final = 4
-BACKOFF_S: Final = 0.1  # before the second attempt; doubles with each further one
+BACKOFF_S: Final = 0.1  # before the second attempt; doubles for each further attempt
 DEFAULT_SIGNATURE: Final = "serving_default"
 
 
 class Prediction(NamedTuple):
-    """Outputs by name, strings as object arrays of bytes, and the version that computed them."""
+    """Outputs by name (strings as object arrays of bytes), and the version that computed them."""
 
     outputs: dict[str, Array]
     version: int
@@ -62,9 +62,9 @@ class Client(ABC):
     """Sends requests to one server.
 
     Args:
-        address: of the server; see `connect`.
-        timeout_s: for a whole call with its retries; each call may set its own.
-        attempts: per call, while the server is UNAVAILABLE.
+        address: server address; see `connect`.
+        timeout_s: timeout of a call including its retries; can be overridden per call.
+        attempts: maximum attempts per call, while the server is UNAVAILABLE.
     """
 
     def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S, attempts: int = ATTEMPTS) -> None:
@@ -85,11 +85,11 @@ class Client(ABC):
         """Run a signature on `inputs`: arrays (or nested lists) by name, with the dtypes that the model declares.
 
         Args:
-            version, label: which version; with neither, the newest that is available.
+            version, label: the version to use; by default the newest available one.
             signature: empty means serving_default.
 
         Raises:
-            ServingClientError: the subclass for the code; see errors.py.
+            ServingClientError: the subclass for the error code; see errors.py.
             UsageError: both version and label are given.
         """
         spec = _model_spec(model, version, label)
@@ -97,14 +97,14 @@ class Client(ABC):
         return self._retry(lambda left_s: self._predict(spec, inputs, left_s), timeout_s)
 
     def status(self, model: str, version: int | None = None, *, timeout_s: float | None = None) -> list[VersionStatus]:
-        """Return the state of one version or of all, newest first. Raises ServingClientError."""
+        """Return the status of one or all versions, newest first. Raises ServingClientError."""
         spec = _model_spec(model, version, None)
         return self._retry(lambda left_s: self._status(spec, left_s), timeout_s)
 
     def metadata(
         self, model: str, version: int | None = None, label: str | None = None, *, timeout_s: float | None = None
     ) -> Metadata:
-        """Return the signatures of a version, by default of the newest. Raises ServingClientError, UsageError."""
+        """Return the signatures of a version, by default the newest. Raises ServingClientError, UsageError."""
         spec = _model_spec(model, version, label)
         return self._retry(lambda left_s: self._metadata(spec, left_s), timeout_s)
 
@@ -127,7 +127,7 @@ class Client(ABC):
             try:
                 return call(deadline - time.monotonic())
             except Unavailable:
-                # Jitter, so that the clients of a restarted server do not reconnect all at once.
+                # Jitter, so that the clients of a restarted server do not all reconnect at once.
                 pause_s = BACKOFF_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
                 if attempt >= self._attempts or time.monotonic() + pause_s >= deadline:
                     raise
@@ -144,7 +144,7 @@ class Client(ABC):
 def _model_spec(model: str, version: int | None, label: str | None) -> pb.ModelSpec:
     spec = pb.ModelSpec(name=model)
     if version is not None and label is not None:
-        raise UsageError(f"both version {version} and label {label!r} of model {model}", "Give one of them.")
+        raise UsageError(f"both version {version} and label {label!r} given for model {model}", "Give one of them.")
     if version is not None:
         spec.version.value = version
     elif label is not None:

@@ -1,4 +1,4 @@
-"""Digits to predict, from image files or the test set."""
+"""Reads digits to predict, from image files or the test set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from components.common.errors import InputError, UsageError
 from components.data import idx
 from components.data.idx import UInt8Array
 
-BRIGHT: Final = 128  # of 0..255
+BRIGHT: Final = 128  # pixels from this value, out of 0..255, are bright
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Digit:
 
     Attributes:
         image: uint8 [height, width], 0 background .. 255 ink.
-        name: shown to the user: a path, or "test image 12".
-        index: in the test set; None for a file.
-        label: its true class, if known.
+        name: name shown to the user: a path, or "test image 12".
+        index: index in the test set; None for a file.
+        label: true class, if known.
     """
 
     image: UInt8Array
@@ -38,10 +38,10 @@ class Selection:
     """Which digits to read.
 
     Attributes:
-        folder: IDX files of the test set.
+        folder: folder of the test set's IDX files.
         files: PNG or JPEG files.
-        indices: of digits in the test set. With neither files nor indices, `count` random ones.
-        seed: makes the random choice repeatable.
+        indices: indices of digits in the test set. Without files and indices, `count` random digits are read.
+        seed: makes the random choice reproducible.
         invert: the files show dark ink on a bright background.
     """
 
@@ -63,12 +63,12 @@ class Selection:
 def from_file(path: Path, size: tuple[int, int] | None, *, invert: bool = False) -> Digit:
     """Read a PNG or JPEG as the model's input: grayscale, resized to `size`.
 
-    Equals the model's signature for encoded images. Also supports transparency, 16-bit grayscale and the orientation
-    that a camera records.
+    The result equals that of the model's signature for encoded images. Also supports transparency, 16-bit grayscale
+    and EXIF orientation.
 
     Args:
-        size: (height, width) in pixels; None keeps the size of the file.
-        invert: the file shows dark ink on a bright background; the training data are bright on dark.
+        size: (height, width) in pixels; None keeps the file's size.
+        invert: whether the file shows dark ink on a bright background; the training images are bright on dark.
 
     Raises:
         InputError: no such file, or not a readable PNG or JPEG.
@@ -90,16 +90,16 @@ def from_file(path: Path, size: tuple[int, int] | None, *, invert: bool = False)
         raise InputError(f"{path}: not an image, or neither PNG nor JPEG") from None
     except Image.DecompressionBombError as e:
         raise InputError(f"{path}: too large for an image of a digit ({e})") from None
-    except (OSError, SyntaxError, ValueError) as e:  # what Pillow raises for broken content
+    except (OSError, SyntaxError, ValueError) as e:  # Pillow raises these for broken content
         raise InputError(f"{path}: cannot be read as an image ({getattr(e, 'strerror', None) or e})") from e
     if size is not None and picture.size != (size[1], size[0]):
-        picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)  # with antialiasing, as the signature
+        picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)  # antialiased, as in the signature
     image = np.array(picture, np.uint8)
     return Digit(255 - image if invert else image, str(path))
 
 
 def looks_inverted(image: UInt8Array) -> bool:
-    """Whether the border is mostly bright, as in a scan of ink on paper."""
+    """Return whether the border is mostly bright, as in a scan of ink on paper."""
     border = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
     return bool(np.median(border) >= BRIGHT)
 
@@ -108,8 +108,8 @@ def from_test_set(folder: Path, indices: Sequence[int], *, count: int = 0, seed:
     """Read the digits of the test set at `indices`; without indices, `count` different random ones.
 
     Args:
-        folder: holds the IDX files.
-        seed: makes the random choice repeatable.
+        folder: folder of the IDX files.
+        seed: makes the random choice reproducible.
 
     Raises:
         InputError: the files are missing or broken.
@@ -121,7 +121,7 @@ def from_test_set(folder: Path, indices: Sequence[int], *, count: int = 0, seed:
         raise InputError(f"{folder}: {len(images):,} test images but {len(labels):,} test labels")
     if not indices:
         if not 0 < count <= len(images):
-            raise UsageError(f"cannot choose {count:,} test digits: the test set holds {len(images):,}")
+            raise UsageError(f"cannot choose {count:,} test digits: the test set has {len(images):,}")
         indices = np.random.default_rng(seed).choice(len(images), count, replace=False).tolist()
     for index in indices:
         if not 0 <= index < len(images):

@@ -1,15 +1,15 @@
-"""Errors of the client. A caller tells them apart by what it can do about them.
+"""Errors of the client, one class for each way in which a caller can react.
 
 UserError
-└── ServingClientError       a request failed; codes without a class of their own
+└── ServingClientError       a request failed; also used for codes without their own class
     ├── InvalidArgument      correct the request
     ├── FailedPrecondition   choose another signature, or export the model again
-    ├── NotFound             choose a model and version that is loaded
+    ├── NotFound             choose a loaded model and version
     ├── Unavailable          start the server, or try again later
     ├── DeadlineExceeded     allow more time
     ├── ResourceExhausted    send less at once
     ├── Unimplemented        use another method or transport
-    └── Internal             report a defect of the server
+    └── Internal             report a bug in the server
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class ServingClientError(UserError):
     """A request failed.
 
     Attributes:
-        address: of the server.
-        code: canonical gRPC name, such as NOT_FOUND. REST has fewer codes than gRPC: its 400 is INVALID_ARGUMENT where
-            gRPC may return FAILED_PRECONDITION or OUT_OF_RANGE, its 500 is INTERNAL where gRPC may return UNKNOWN or
+        address: server address.
+        code: canonical gRPC name, such as NOT_FOUND. REST has fewer codes than gRPC: 400 becomes INVALID_ARGUMENT where
+            gRPC may return FAILED_PRECONDITION or OUT_OF_RANGE; 500 becomes INTERNAL where gRPC may return UNKNOWN or
             DATA_LOSS.
         text: the server's message.
     """
@@ -36,23 +36,23 @@ class ServingClientError(UserError):
     def __init__(self, address: str, code: str, text: str) -> None:
         super().__init__(f"{address}: {code}: {text}", self.advice)
         self.address, self.code, self.text = address, code, text
-        self.args = (address, code, text)  # so that it survives pickling
+        self.args = (address, code, text)  # for pickling
 
 
 class InvalidArgument(ServingClientError):
-    """The server refuses the input, or knows no such label."""
+    """The server rejects the input or does not know the label."""
 
     exit_code = 2
 
 
 class FailedPrecondition(ServingClientError):
-    """No such signature (gRPC), or a model without its variables."""
+    """The signature does not exist (gRPC), or the model has no variables."""
 
     exit_code = 5
 
 
 class NotFound(ServingClientError):
-    """No such model or version is loaded."""
+    """The model or version is not loaded."""
 
     exit_code = 5
     advice = "See what is served: python -m serving status"
@@ -70,7 +70,7 @@ class DeadlineExceeded(ServingClientError):
 
 
 class ResourceExhausted(ServingClientError):
-    """The request is larger than the server accepts, or there are too many at once."""
+    """The request is larger than the server accepts, or there are too many requests at once."""
 
 
 class Unimplemented(ServingClientError):
@@ -91,7 +91,7 @@ GRPC_CODES: Final[Mapping[str, type[ServingClientError]]] = {
     "UNIMPLEMENTED": Unimplemented,
     "INTERNAL": Internal,
 }
-"""gRPC: codes without a row are plain ServingClientErrors."""
+"""The error class of each gRPC code; ServingClientError for all others."""
 
 HTTP_STATUSES: Final[Mapping[int, str]] = {
     400: "INVALID_ARGUMENT",
@@ -106,7 +106,7 @@ HTTP_STATUSES: Final[Mapping[int, str]] = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-"""REST: the gRPC code of each HTTP status; statuses without a row are INTERNAL."""
+"""The gRPC code of each HTTP status; INTERNAL for all others."""
 
 
 def from_code(address: str, code: str, text: str) -> ServingClientError:

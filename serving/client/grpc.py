@@ -17,10 +17,10 @@ PREDICTION_SERVICE: Final = "/tensorflow.serving.PredictionService"
 MODEL_SERVICE: Final = "/tensorflow.serving.ModelService"
 SIGNATURE_DEF: Final = "signature_def"
 OPTIONS: Final = (
-    # By default gRPC refuses responses over 4 MB.
+    # By default, gRPC rejects responses over 4 MB.
     ("grpc.max_receive_message_length", -1),
     ("grpc.max_send_message_length", -1),
-    # The client retries by itself: each attempt must try to connect instead of returning the last failure.
+    # This client does its own retries: each attempt must try to connect instead of returning the last failure.
     ("grpc.enable_retries", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.use_local_subchannel_pool", 1),
@@ -34,7 +34,7 @@ class GrpcClient(Client):
 
     Args:
         address: `host:port` or `unix:/path`.
-        credentials: for TLS; None: plain text.
+        credentials: TLS credentials; None for plaintext.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class GrpcClient(Client):
         for name, value in inputs.items():
             try:
                 request.inputs[name].CopyFrom(to_proto(value, content=True))
-            except (TensorError, ValueError, TypeError) as e:  # ValueError: numpy, of ragged lists
+            except (TensorError, ValueError, TypeError) as e:  # ValueError: numpy, for ragged lists
                 raise from_code(self.address, "INVALID_ARGUMENT", f"input {name} cannot be sent: {e}") from e
         response = self._call(self._call_predict, request, timeout_s)
         try:
@@ -91,7 +91,7 @@ class GrpcClient(Client):
     def _metadata(self, spec: pb.ModelSpec, timeout_s: float) -> Metadata:
         request = pb.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_DEF])
         response = self._call(self._call_metadata, request, timeout_s)
-        # Any.Unpack would compare the names of the protobuf packages, and ours differs from the server's.
+        # Any.Unpack would fail: it compares protobuf package names, which differ between this client and the server.
         signatures = pb.SignatureDefMap.FromString(response.metadata[SIGNATURE_DEF].value).signature_def
         return Metadata(spec.name, response.model_spec.version.value, dict(signatures))
 

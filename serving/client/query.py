@@ -1,4 +1,4 @@
-"""Predict digits over gRPC, on request over REST too, and compare the results."""
+"""Predicts digits over gRPC and optionally REST, and compares the results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serving.protocol.tensors import Array
 
 
 class Predictions(NamedTuple):
-    """What one transport returned: float32 [digits, classes], int64 [digits], and the duration of the request."""
+    """Response over one transport: float32 [digits, classes], int64 [digits], and the duration of the request."""
 
     probabilities: Array
     classes: Array
@@ -34,7 +34,7 @@ class Result:
     by_transport: Mapping[str, Predictions]
 
     def summary(self) -> dict[str, Any]:
-        """Return counts, durations and, with REST, the comparison of the transports, as JSON."""
+        """Return counts, durations and, with REST, a comparison of the transports, as a JSON object."""
         grpc, rest = self.by_transport["grpc"], self.by_transport.get("rest")
         labels = {i: digit.label for i, digit in enumerate(self.digits) if digit.label is not None}
         summary: dict[str, Any] = {
@@ -85,7 +85,7 @@ def query(
     """Read the digits and predict them over gRPC and, with `rest_address`, over REST.
 
     Args:
-        version, label: which version; with neither, the newest.
+        version, label: the version to use; by default the newest.
 
     Raises:
         UserError: InputError for files, UsageError for indices, ServingClientError for failed requests.
@@ -107,7 +107,7 @@ def input_size(metadata: Metadata) -> tuple[int, int] | None:
         raise InputError(
             f"model {metadata.model} version {metadata.version} has no signature {contract.SERVING_DEFAULT!r} "
             f"with an input {contract.IMAGES!r}",
-            "It is not a model of this product.",
+            "The model was not trained by this product.",
         )
     sizes = [dim.size for dim in signature.inputs[contract.IMAGES].tensor_shape.dim]
     return (sizes[1], sizes[2]) if len(sizes) == 3 and min(sizes[1:]) > 0 else None
@@ -126,5 +126,6 @@ def predict(client: Client, digits: Sequence[Digit], version: int | None, label:
         return Predictions(outputs[contract.PROBABILITIES], outputs[contract.CLASSES], served, milliseconds)
     except KeyError as e:
         raise InputError(
-            f"model {contract.MODEL_NAME} returns {sorted(outputs)}, not {e}", "It is not a model of this product."
+            f"model {contract.MODEL_NAME} returns {sorted(outputs)}, not {e}",
+            "The model was not trained by this product.",
         ) from e

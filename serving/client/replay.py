@@ -1,6 +1,6 @@
-"""Predict many images over both transports; keep the predictions and the latencies.
+"""Predicts many images over both transports, and saves the predictions and latencies.
 
-The InfraValidator uses it before a model is pushed, `validate` afterwards.
+InfraValidator uses this before a model is pushed, `validate` afterwards.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from components.common.errors import InputError
 from serving.client import Client, connect
 from serving.protocol.tensors import Array
 
-BATCH: Final = 500  # images per request, for those that are not sent one by one
+BATCH: Final = 500  # images per request, for images that are not sent one at a time
 
 
 class Timed(NamedTuple):
@@ -36,17 +36,17 @@ def load_images(path: Path) -> Array:
     except (OSError, ValueError, EOFError) as e:
         raise InputError(f"{path}: cannot be read as a .npy file ({e})") from e
     if images.dtype != np.uint8 or images.ndim != 3 or not len(images):
-        raise InputError(f"{path}: {images.dtype} {list(images.shape)}, expected uint8 [n, height, width], n above 0")
+        raise InputError(f"{path}: {images.dtype} {list(images.shape)}, expected uint8 [n, height, width] with n > 0")
     return images
 
 
 def predict_timed(
     client: Client, images: Array, singles: int, version: int | None = None, label: str | None = None
 ) -> Timed:
-    """Predict the first `singles` images one by one, the rest in batches.
+    """Predict the first `singles` images one at a time, the rest in batches.
 
     Raises:
-        InputError: a request failed, or the response has another shape; the message names the images.
+        InputError: a request failed, or a response has the wrong shape; the message names the images.
     """
     singles = min(singles, len(images))
     cuts = [*range(singles), *range(singles, len(images), BATCH), len(images)]
@@ -72,23 +72,23 @@ def predict_timed(
 def replay(
     images: Path, output: Path, grpc_address: str, rest_address: str, singles: int, label: str | None = None
 ) -> dict[str, Any]:
-    """Predict all images over gRPC and the first `singles` over REST too; return the report.
+    """Predict all images over gRPC, and the first `singles` also over REST; return a report.
 
     Writes the probabilities to `output`, an .npz: `grpc` float32 [n, classes] and `rest` float32 [singles, classes].
 
     Raises:
-        InputError: no such file, a request failed, or the version changed in between.
+        InputError: no such file, a request failed, or the server switched versions.
     """
     pixels = load_images(images)
     with connect(grpc_address) as client:
-        # Connect before the first request that is timed.
+        # Connect before the first timed request.
         client.predict({contract.IMAGES: pixels[:1]}, model=contract.MODEL_NAME, label=label)
         grpc = predict_timed(client, pixels, singles, label=label)
     (version, *others) = sorted(grpc.versions)
     with connect(rest_address) as client:
         rest = predict_timed(client, pixels[:singles], singles, version=version)
     if others:
-        raise InputError(f"the server switched between versions {[version, *others]} meanwhile", "Try again.")
+        raise InputError(f"the server switched versions during the replay: {[version, *others]}", "Try again.")
     temporary = output.with_name(f".{output.name}.{os.getpid()}.npz")
     np.savez(temporary, grpc=grpc.probabilities, rest=rest.probabilities)
     temporary.replace(output)

@@ -1,4 +1,4 @@
-"""The client's REST transport, on http.client of the standard library, which loads in milliseconds."""
+"""The client's REST transport, based on the standard library's http.client, which imports in milliseconds."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ MAX_CACHED_VERSIONS: Final = 100
 class RestClient(Client):
     """A client over REST.
 
-    A REST response contains neither the version nor dtypes. So unless the caller names a version, each prediction
-    first requests the metadata (a second, small request) and then names the version that they describe.
+    A REST response contains neither the version nor the dtypes. Unless the caller specifies a version, each prediction
+    therefore takes an additional small request for the metadata, followed by a request to the version they describe.
 
     Args:
         address: `http://host:port` or `https://host:port`.
@@ -43,7 +43,7 @@ class RestClient(Client):
         try:
             host, port = url.hostname, url.port
         except ValueError:
-            raise UsageError(f"{address}: not a port number", "Expected http://host:port") from None
+            raise UsageError(f"{address}: invalid port number", "Expected http://host:port") from None
         self._connect: Callable[[], http.client.HTTPConnection] = lambda: kind(host, port)
         self._idle: list[http.client.HTTPConnection] = []  # list.append and list.pop are atomic
         self._metadata_of: dict[tuple[str, int], Metadata] = {}  # a loaded version does not change
@@ -58,7 +58,7 @@ class RestClient(Client):
         for name, value in inputs.items():
             try:
                 document["inputs"][name] = rest_values.encode(value)
-            except (TensorError, ValueError, TypeError) as e:  # ValueError: numpy, of ragged lists
+            except (TensorError, ValueError, TypeError) as e:  # ValueError: numpy, for ragged lists
                 raise from_code(self.address, "INVALID_ARGUMENT", f"input {name} cannot be sent: {e}") from e
         if spec.signature_name:
             document["signature_name"] = spec.signature_name
@@ -68,7 +68,7 @@ class RestClient(Client):
         except NotFound:
             if spec.HasField("version"):
                 raise
-            # The version was replaced between the two requests: the metadata now name the new one.
+            # The version was replaced between the two requests: the metadata now describe the new one.
             return self._predict_by_version(spec, body, deadline)
 
     def _predict_by_version(self, spec: pb.ModelSpec, body: bytes, deadline: float) -> Prediction:
@@ -104,7 +104,7 @@ class RestClient(Client):
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
-        """Turn any defect of a JSON document into an Internal error."""
+        """Convert any error in a JSON document to an Internal error."""
         try:
             yield
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, json_format.Error) as e:
@@ -144,7 +144,7 @@ class RestClient(Client):
                 raise from_code(self.address, "DEADLINE_EXCEEDED", "no response in time") from e
             except (OSError, http.client.HTTPException) as e:
                 connection.close()
-                if used:  # the server has closed an idle connection: try a new one
+                if used:  # the server may have closed the idle connection: try another
                     continue
                 foreign = type(e) is http.client.BadStatusLine
                 text = "the response is not HTTP" if foreign else str(e) or type(e).__name__
@@ -156,7 +156,7 @@ class RestClient(Client):
             return response.status, content
 
     def _read(self, connection: http.client.HTTPConnection, deadline: float) -> tuple[bytes, http.client.HTTPResponse]:
-        """Read the body in pieces and set the time left before each: a socket's timeout restarts with every read."""
+        """Read the body in pieces, setting the remaining time before each read: a socket timeout applies per read."""
         socket: Any = connection.sock  # connection.sock becomes None if the server closes after this response
         socket.settimeout(_left_s(deadline))
         response = connection.getresponse()
@@ -164,7 +164,7 @@ class RestClient(Client):
         while part := response.read1(READ_BYTES):
             parts.append(part)
             socket.settimeout(_left_s(deadline))
-        if response.length:  # read1 does not report a connection that ended early
+        if response.length:  # read1 does not report that the connection ended early
             raise http.client.IncompleteRead(b"".join(parts), response.length)
         return b"".join(parts), response
 

@@ -1,4 +1,4 @@
-"""Tensors in the JSON form of TensorFlow Serving's REST API."""
+"""Converts tensors to and from the JSON of TensorFlow Serving's REST API."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from serving.protocol.tensors import Array, TensorError, numpy_dtype
 
 
 def encode(values: Any) -> Any:
-    """Return an array (or what np.asarray accepts) as nested lists; bytes become {"b64": ...}.
+    """Return an array (or anything that np.asarray accepts) as nested lists; bytes become {"b64": ...}.
 
     Raises:
-        TensorError: the dtype has no JSON form, such as complex.
+        TensorError: the dtype, such as complex, has no JSON equivalent.
     """
     array = np.asarray(values)
     if array.dtype.kind not in "biufOSU":
-        raise TensorError(f"dtype {array.dtype} has no JSON form")
+        raise TensorError(f"dtype {array.dtype} has no JSON equivalent")
     return _without_bytes(array.tolist()) if array.dtype.kind in "OS" else array.tolist()
 
 
 def decode_outputs(document: Any, signature: pb.SignatureDef) -> dict[str, Array]:
-    """Return arrays of the "outputs" of a response, with the signature's dtypes; strings as object arrays of bytes.
+    """Return the "outputs" of a response as arrays of the signature's dtypes; strings as object arrays of bytes.
 
-    For a signature with one output, the response contains the bare value.
+    For a signature with one output, the response contains the value without its name.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError, OverflowError: the document does not fit the signature.
+        KeyError, TypeError, ValueError, AttributeError, OverflowError: the document does not match the signature.
     """
     infos = dict(signature.outputs)
     values = document if len(infos) != 1 else {next(iter(infos)): document}

@@ -1,4 +1,4 @@
-"""The signatures of a served model as JSON."""
+"""Describes the signatures of a served model as JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from serving.protocol import serving_pb2 as pb
 
 
 def describe(metadata: Metadata) -> dict[str, Any]:
-    """Return {signature: {"inputs" | "outputs": {name: {"dtype", "shape"}}}}; the shape is null if the rank is free."""
+    """Return {signature: {"inputs" | "outputs": {name: {"dtype", "shape"}}}}; "shape" is None for an unknown rank."""
     return {
         name: {
             direction: {

@@ -1,1 +1,1 @@
-"""The commands of `python -m serving`. They parse arguments and print results; the layers below do the work."""
+"""The commands of `python -m serving`: parse arguments, call the layers below and print results."""

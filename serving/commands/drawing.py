@@ -43,7 +43,7 @@ def beside(drawing: list[str], texts: list[str]) -> list[str]:
 
 
 def bars(probabilities: Sequence[float], lines: int, block: str) -> list[str]:
-    """Return one bar per class, and at most `lines` lines: the likeliest classes if not all fit."""
+    """Return one bar per class; if there are more than `lines` classes, only the most likely ones."""
     shown = sorted(sorted(range(len(probabilities)), key=lambda c: -probabilities[c])[:lines])
     width = len(str(shown[-1]))
     return [f"{c:>{width}} {probabilities[c]:6.1%} {block * round(probabilities[c] * BAR_CHARACTERS)}" for c in shown]

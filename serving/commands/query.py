@@ -1,4 +1,4 @@
-"""The command query."""
+"""The `query` command."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def add_to(app: typer.Typer) -> None:
 
 def query(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="PNG or JPEG files; without: digits of the test set.")
+        list[Path] | None, typer.Argument(help="PNG or JPEG files. Default: digits from the test set.")
     ] = None,
     home: HomeOption = DEFAULT_HOME,
-    index: Annotated[list[int] | None, typer.Option(help="Number of a digit in the test set; repeatable.")] = None,
-    count: Annotated[int, typer.Option(help="How many random test digits, without files and indices.")] = 5,
-    seed: Annotated[int | None, typer.Option(help="Makes the random choice repeatable.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of IDX files, if not the home's MNIST.")] = None,
+    index: Annotated[list[int] | None, typer.Option(help="Index of a digit in the test set; repeatable.")] = None,
+    count: Annotated[int, typer.Option(help="Number of random test digits if no files or indices are given.")] = 5,
+    seed: Annotated[int | None, typer.Option(help="Makes the random choice reproducible.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of IDX files. Default: the home's MNIST.")] = None,
     invert: Annotated[bool, typer.Option(help="The files show dark ink on a bright background.")] = False,
-    rest: Annotated[bool, typer.Option("--rest", help="Send the same over REST and compare.")] = False,
-    version: Annotated[int | None, typer.Option(help="Version that predicts.")] = None,
-    label: Annotated[str | None, typer.Option(help="Default: stable, once a version was promoted.")] = None,
-    grpc_port: Annotated[int | None, typer.Option(help="Of a server that this home did not start.")] = None,
-    rest_port: Annotated[int | None, typer.Option(help="Of a server that this home did not start.")] = None,
+    rest: Annotated[bool, typer.Option("--rest", help="Also send the digits over REST, and compare.")] = False,
+    version: Annotated[int | None, typer.Option(help="Version to query.")] = None,
+    label: Annotated[str | None, typer.Option(help="Label to query. Default: stable, after a promotion.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(help="For a server that was not started in this home.")] = None,
+    rest_port: Annotated[int | None, typer.Option(help="For a server that was not started in this home.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send digits to the running server, draw them and show the probabilities.

@@ -1,4 +1,4 @@
-"""The commands promote, canary, rollback and history."""
+"""The `promote`, `canary`, `rollback` and `history` commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from serving.release.apply import Change
 
 EXIT_CANARY_FAILED: Final = 3
-ReasonOption = Annotated[str, typer.Option(help="Why; recorded in the history.")]
+ReasonOption = Annotated[str, typer.Option(help="Reason, recorded in the history.")]
 VersionArgument = Annotated[int | None, typer.Argument(min=0, metavar="[VERSION]", show_default=False)]
 
 
@@ -35,9 +35,9 @@ def promote(
     reason: ReasonOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Make a version (default: the canary, else the newest) the stable one.
+    """Make a version stable (default: the canary, else the newest).
 
-    After the first promotion, a pushed version is served only once it is promoted or the canary.
+    After the first promotion, a newly pushed version is served only if it is promoted or made the canary.
     """
     from serving.release import decisions
 
@@ -54,21 +54,21 @@ def canary(
     clear: Annotated[bool, typer.Option("--clear", help="Withdraw the canary instead.")] = False,
     shadow: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", show_default=False, help="Compare it with stable on N test digits."),
+        typer.Option(min=1, metavar="N", show_default=False, help="Compare canary and stable on N test digits."),
     ] = None,
     min_agreement: Annotated[float, typer.Option(min=0, max=1, help="Share of digits with equal predictions.")] = 0.95,
     max_accuracy_drop: Annotated[
-        float, typer.Option(min=0, max=1, help="Below stable, beyond what chance explains.")
+        float, typer.Option(min=0, max=1, help="Accuracy below stable, beyond a margin for chance.")
     ] = 0.005,
-    max_latency_ratio: Annotated[float, typer.Option(min=0, help="p99 over the p99 of stable.")] = 2.0,
-    data: Annotated[Path | None, typer.Option(help="Folder of IDX files, if not the home's MNIST.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Makes the choice of digits repeatable.")] = None,
+    max_latency_ratio: Annotated[float, typer.Option(min=0, help="p99 latency: canary / stable.")] = 2.0,
+    data: Annotated[Path | None, typer.Option(help="Folder of IDX files. Default: the home's MNIST.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes the choice of digits reproducible.")] = None,
     reason: ReasonOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Put a version (default: the newest) under test as the canary; with --shadow, compare it with stable.
+    """Test a version (default: the newest) as the canary; with --shadow, compare it with stable.
 
-    --shadow without VERSION uses the current canary. Exit code 0 (promote) or 3 (roll back).
+    --shadow without VERSION uses the current canary. Exit code 0 means promote, 3 means roll back.
     """
     from components.common import contract
     from components.versions.release import read_release
@@ -107,7 +107,7 @@ def rollback(
     reason: ReasonOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Make the previous stable version (default) or VERSION stable again; withdraw the canary."""
+    """Make VERSION (default: the previous stable version) stable again, and withdraw the canary."""
     from serving.release import decisions
 
     _report(decisions.rollback(home.resolve(), version, reason=reason), as_json)
@@ -125,7 +125,7 @@ def history(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> Non
     if as_json:
         say(json.dumps({"entries": entries, "damaged": damaged}))
     elif not entries:
-        say("nothing was promoted yet: the newest pushed version is served")
+        say("nothing has been promoted yet: the newest pushed version is served")
     else:
         for line in tables.history(entries):
             say(line)
@@ -147,10 +147,10 @@ def _report(change: Change, as_json: bool) -> None:
     say(
         f"in effect after {change.seconds:.2f} s"
         if change.in_effect
-        else "no server is running: in effect at the next start (make serve)"
+        else "no server is running: takes effect at the next start (make serve)"
     )
     if after.canary is not None and after.stable is not None and after.canary > after.stable:
-        say("requests without a label get the canary, the highest loaded version: send them with label stable")
+        say("requests without a label get the canary, the highest loaded version: use the label stable")
     if change.action == "promote" and after.previous is not None:
         say(f"to go back to {after.previous}: python -m serving rollback")
 

@@ -1,4 +1,4 @@
-"""The command replay."""
+"""The `replay` command."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def add_to(app: typer.Typer) -> None:
 def replay(
     images: Annotated[Path, typer.Argument(help="A .npy file, uint8 [n, height, width].")],
     output: Annotated[Path, typer.Option(help="Where to write the predictions: an .npz file.")],
-    singles: Annotated[int, typer.Option(min=1, help="How many of the images to send one by one.")] = 200,
-    label: Annotated[str | None, typer.Option(help="Label of the version that predicts, e.g. stable.")] = None,
+    singles: Annotated[int, typer.Option(min=1, help="Number of images to send one at a time.")] = 200,
+    label: Annotated[str | None, typer.Option(help="Version label to query, e.g. stable.")] = None,
     grpc_port: GrpcPort = GRPC_PORT,
     rest_port: RestPort = REST_PORT,
     as_json: JsonOption = False,
 ) -> None:
-    """Send many images to a server and keep its predictions, to compare them with others."""
+    """Send many images to a server and save its predictions for comparison."""
     from serving.client.replay import replay as replay_images
 
     addresses = f"127.0.0.1:{grpc_port}", f"http://127.0.0.1:{rest_port}"

@@ -1,4 +1,4 @@
-"""The commands up, down, status and signatures."""
+"""The `up`, `down`, `status` and `signatures` commands."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def up(
     with_parent: Annotated[
         int | None, typer.Option(metavar="PID", help="With --foreground: exit when the calling process, PID, exits.")
     ] = None,
-    unproven: Annotated[bool, typer.Option(help="Serve a version even if its manifest does not prove it.")] = False,
+    unproven: Annotated[bool, typer.Option(help="Serve versions without verifying their manifests.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Start a server on the pushed model and wait until it is ready."""
+    """Start a server for the pushed model and wait until it is ready."""
     from serving.launch import backends, server
 
     setup = backends.Setup(home.resolve(), grpc_port, rest_port, unproven)
@@ -67,7 +67,7 @@ def up(
 
 
 def down(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Stop the server of a home, after the requests that it has accepted."""
+    """Stop the server of a home after it completes the requests in flight."""
     from serving.launch import server
 
     stopped = server.stop(home.resolve())
@@ -78,7 +78,7 @@ def down(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
 
 
 def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show the server of a home and the versions it has loaded."""
+    """Show the server of a home and the versions that it has loaded."""
     from components.versions.release import read_release
     from serving.launch import server
 

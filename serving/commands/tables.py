@@ -1,4 +1,4 @@
-"""The history and the shadow comparison as tables."""
+"""Formats the history and the shadow comparison as tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from serving.release.history import Entry
 
 
 def history(entries: Sequence[Entry]) -> list[str]:
-    """Return the lines of the history, newest last."""
+    """Return the history as lines, newest last."""
     rows: list[tuple[str, ...]] = [("when", "who", "what", "stable", "canary", "outcome", "why")]
     rows += [_row(entry) for entry in entries]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -17,12 +17,12 @@ def history(entries: Sequence[Entry]) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """Return the text with control characters escaped: a reason must not control the terminal."""
+    """Return the text with control characters escaped, so that a reason cannot control the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shadow(comparison: dict[str, Any]) -> list[str]:
-    """Return the lines of a comparison."""
+    """Return a comparison as lines."""
     lines = [f"{'':8}{'version':>14}{'right':>9}{'accuracy':>10}{'p50 ms':>9}{'p99 ms':>9}{'failed':>8}"]
     for label in ("stable", "canary"):
         row = comparison[label]

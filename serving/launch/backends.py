@@ -1,7 +1,7 @@
 """The command that starts a server, for each backend: container, binary or embedded.
 
-Production is TensorFlow Serving's container. Without a container engine, `auto` uses a `tensorflow_model_server` on
-PATH; without that, the embedded server, which has the same flags and the same API.
+Production uses TensorFlow Serving's container. Without a container engine, `auto` uses a `tensorflow_model_server` on
+PATH, or else the embedded server, which has the same flags and the same API.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Setup:
 
     Attributes:
         home: `serving_model` contains the versions; the config file and state are written to `serving`.
-        grpc_port, rest_port: on loopback.
-        unproven: serve a version even if its manifest does not prove it.
+        grpc_port, rest_port: ports on loopback.
+        unproven: serve versions without verifying their manifests.
     """
 
     home: Path
@@ -72,7 +72,7 @@ class Choice:
 def choose(preferred: str = "auto") -> Choice:
     """Return the backend to use. Raises InputError if the preferred one is not available."""
     if preferred not in ("auto", "container", "binary", "embedded"):
-        raise InputError(f"no backend '{preferred}'", "Use auto, container, binary or embedded.")
+        raise InputError(f"unknown backend '{preferred}'", "Use auto, container, binary or embedded.")
     reasons = []
     if preferred in ("auto", "container"):
         for engine in ENGINES:
@@ -97,13 +97,13 @@ def command(choice: Choice, setup: Setup) -> list[str]:
     flags = server_flags(setup.config_file, DEPLOY_CONFIG, setup.grpc_port, setup.rest_port)
     if choice.name == "binary":
         return [choice.program, *flags]
-    # TensorFlow Serving would load any numbered folder: an incomplete copy, or a model that was not blessed.
+    # TensorFlow Serving would load any numbered folder, even an incomplete copy or a model that was not blessed.
     proven = [] if setup.unproven else ["--proven_only=true"]
     return [choice.program, "-m", "serving.model_server", *flags, *proven]
 
 
 def server_flags(models_config: Path, deploy: Path, grpc_port: int, rest_port: int) -> list[str]:
-    """Return tensorflow_model_server's flags, the same for all backends; the other config files are in `deploy`."""
+    """Return tensorflow_model_server's flags for any backend; `deploy` contains the other config files."""
     return [
         f"--port={grpc_port}",
         f"--rest_api_port={rest_port}",
@@ -112,8 +112,8 @@ def server_flags(models_config: Path, deploy: Path, grpc_port: int, rest_port: i
         "--enable_batching=true",
         f"--batching_parameters_file={deploy / 'batching.config'}",
         "--allow_version_labels_for_unavailable_models=true",  # labels at start-up fail otherwise
-        # A version appears by one rename, so one that does not load never will. While the server retries (five minutes
-        # by default) it loads nothing else, so a rollback would have to wait.
+        # A version is pushed by one rename, so one that fails to load will always fail. While the server retries (five
+        # minutes by default), it loads nothing else, and a rollback would have to wait.
         "--max_num_load_retries=1",
         "--load_retry_interval_micros=1000000",
         "--enable_grpc_healthcheck_service=true",
@@ -133,13 +133,13 @@ def container_command(engine: str, setup: Setup) -> list[str]:
 
 
 def base_path(backend: str, setup: Setup) -> str:
-    """Return the folder of the model's versions as the server of the backend sees it."""
+    """Return the folder of the model's versions, as the backend's server sees it."""
     base = MODELS_IN_CONTAINER if backend == "container" else str(setup.models)
     return f"{base}/{contract.MODEL_NAME}"
 
 
 def environment(choice: Choice) -> dict[str, str]:
-    """Return the variables of the server's process: our packages importable, TensorFlow's start-up messages off."""
+    """Return the server's environment: this project's packages importable, TensorFlow's start-up messages off."""
     extra = {"TF_CPP_MIN_LOG_LEVEL": "2"}
     if choice.name == "embedded":
         root = str(ROOT)

@@ -15,7 +15,7 @@ def text(base_path: str, versions: Collection[int] | int, labels: Mapping[str, i
 
     Args:
         base_path: folder of the versions, as the server sees it.
-        versions: to load; a number: that many of the newest pushed versions, including later ones.
+        versions: the versions to load; a number N means the newest N, including versions pushed later.
         labels: versions by label.
     """
     if isinstance(versions, int):
@@ -37,7 +37,7 @@ def text(base_path: str, versions: Collection[int] | int, labels: Mapping[str, i
 
 
 def of_release(home: Path, base_path: str, release: Release) -> str:
-    """Return the config that serves a release of a home. Raises OSError."""
+    """Return the config for serving a release of a home. Raises OSError."""
     if release.stable is None:
         newest = pushed_versions(home)[-NEWEST_SERVED:]
         all_proven = all(is_proven(version_folder(home, version)) for version in newest)

@@ -1,4 +1,4 @@
-"""Which versions are proven: present, blessed, and unchanged since the push. Only these get a label."""
+"""Checks which versions are proven: present, blessed, and unchanged since the push. Only these get a label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_pushed(home: Path, version: int) -> None:
 
 
 def loaded_versions(home: Path, release: Release) -> set[int]:
-    """Return the versions that the server loads: a version that only a rollback may need must be proven."""
+    """Return the versions that the server loads. Once one is stable, versions without a label must be proven."""
     versions = served_versions(home, release)
     if release.stable is None:
         return versions
@@ -28,7 +28,7 @@ def list_pushed(home: Path) -> str:
 
 
 def is_proven(folder: Path) -> bool:
-    """Return whether the version's manifest proves it."""
+    """Return whether the version passes verification against its manifest."""
     try:
         manifest.verify(folder)
     except InputError:

@@ -1,4 +1,4 @@
-"""The server of a home: start it, wait until it is ready, find it, stop it."""
+"""Starts, finds and stops the server of a home."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Running:
     """A server that was started in a home.
 
     Attributes:
-        pid, created: the process; its start time distinguishes it from a later one with the same id.
-        backend, why: which one, and why it was chosen.
+        pid, created: process ID and start time; the start time detects a later process with the same ID.
+        backend, why: the backend, and why it was chosen.
     """
 
     pid: int
@@ -84,7 +84,7 @@ def require(home: Path) -> Running:
 def start(setup: Setup, preferred: str) -> tuple[Running, bool]:
     """Start the server of a home unless it is running; return it and whether it is new.
 
-    Waits until all versions with a label are AVAILABLE; without labels, until any version is.
+    Waits until all versions with a label are AVAILABLE, or any version if there are no labels.
 
     Raises:
         InputError: nothing was pushed, a port is in use, or the server did not start (the message ends with its last
@@ -137,7 +137,7 @@ def prepare(setup: Setup, preferred: str) -> Choice:
     release = read_release(setup.home)
     needed = {*release.labels.values()} or {pushed_versions(setup.home)[-1]}
     for version in needed:
-        check_pushed(setup.home, version)  # a server would wait for it forever
+        check_pushed(setup.home, version)  # a server would wait forever for a missing version
         if not setup.unproven:
             manifest.verify(version_folder(setup.home, version))
     for port in (setup.grpc_port, setup.rest_port):
@@ -148,8 +148,8 @@ def prepare(setup: Setup, preferred: str) -> Choice:
             except OSError as e:
                 raise InputError(
                     f"port {port} cannot be used ({e.strerror})",
-                    "Stop the process that uses it (make stop, if it is this product in another home), or set others: "
-                    "--grpc-port N --rest-port N",
+                    "Stop the process that uses it (make stop, if it is this product in another home), or choose other "
+                    "ports: --grpc-port N --rest-port N",
                 ) from e
     choice = backends.choose(preferred)
     setup.folder.mkdir(parents=True, exist_ok=True)
@@ -162,7 +162,7 @@ def exit_with_parent(parent: int) -> None:
     """Have the kernel send SIGTERM when the parent process ends, for whatever reason (Linux only).
 
     Args:
-        parent: its process id, since the parent may have been killed before this call.
+        parent: the parent's process ID, to detect that it ended before this call.
     """
     if sys.platform != "linux":
         return
@@ -203,7 +203,7 @@ def version_states(rest_port: int, timeout_s: float = 2.0) -> list[dict[str, Any
 
 
 def _wait(process: subprocess.Popen[bytes], setup: Setup, labelled: set[int]) -> None:
-    """Wait until all versions with a label are AVAILABLE; without labels, any version. Raises InputError."""
+    """Wait until all versions with a label are AVAILABLE, or any version without labels. Raises InputError."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         states = {int(state["version"]): state for state in version_states(setup.rest_port)}
@@ -213,22 +213,22 @@ def _wait(process: subprocess.Popen[bytes], setup: Setup, labelled: set[int]) ->
         for number in states.keys() & labelled:
             if states[number]["status"]["error_code"] != "OK":
                 message = states[number]["status"]["error_message"]
-                raise InputError(f"version {number} does not load: {message}", "Go back: python -m serving rollback")
+                raise InputError(f"version {number} does not load: {message}", "Roll back: python -m serving rollback")
         if process.poll() is not None:
             break
         time.sleep(POLL_S)
     ended = f"ended with exit code {process.returncode}" if process.returncode is not None else "did not become ready"
     with open(setup.log_file, errors="replace") as log:
         last = "".join(log.readlines()[-5:])
-    raise InputError(f"the server {ended}; its last lines:\n{last.rstrip()}", f"Log: {setup.log_file}")
+    raise InputError(f"the server {ended}; its last log lines:\n{last.rstrip()}", f"Log: {setup.log_file}")
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a home. Only its holder may start a server or change which version is served.
+    """Hold the lock of a home, which is required to start a server or change which version is served.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: the folder is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

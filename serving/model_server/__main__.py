@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"Failed to start server. Error: {code}{e}", flush=True)
         return EXIT_FAILED
     if server.stuck:
-        os._exit(0)  # Python would wait for the request's thread, which cannot be ended
+        os._exit(0)  # Python would wait for the thread of the stuck request, which cannot be terminated
     return 0
 
 

@@ -1,9 +1,10 @@
 """--enable_batching: requests that wait at the same time share a run of the session.
 
-TensorFlow Serving's batching has its own queues and threads and can wait for more requests and pad. Here a request
-joins the batch that waits for a worker. A request that cannot share a run runs alone, and so do all requests of a batch
-that fails: each request gets its own response or error. The event loop decodes requests and encodes responses, because
-a second thread would only compete with it for the interpreter (docs/decisions/0018); workers do so for large ones.
+TensorFlow Serving's batching has its own queues and threads, and can wait for more requests and pad. Here, a request
+joins the batch that is waiting for a worker. A request that cannot share a run is run alone, and so are all requests of
+a failed batch, so that each request gets its own response or error. The event loop decodes requests and encodes
+responses, because a second thread would only compete with it for the GIL (docs/decisions/0018); workers convert large
+ones.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from serving.protocol.tensors import Array
 
 DEFAULT_MAX_BATCH_SIZE: Final = 1000  # rows; TensorFlow Serving's default
 LARGE_BYTES: Final = 2**18  # a larger request or response takes too long to convert on the event loop
-SPACING_S: Final = 0.00025  # time between two batches, for each concurrent request, ...
-MAX_SPACING_S: Final = 0.004  # ... and at most (docs/decisions/0018)
+SPACING_S: Final = 0.00025  # time between two batches, per concurrent request, ...
+MAX_SPACING_S: Final = 0.004  # ... but at most this (docs/decisions/0018)
 Response = TypeVar("Response")
 Place = tuple[int, int]
 
 
 class Run(NamedTuple):
-    """A run of the session that a request needs; fields are the arguments of Servable.run."""
+    """A run of the session that a request needs. The fields are the arguments of Servable.run."""
 
     servable: Servable
     feeds: Sequence[tuple[Place, Array]]
@@ -44,16 +45,16 @@ class Run(NamedTuple):
     timeout_ms: int = 0
 
     def alone(self) -> list[Array]:
-        """Run it, not sharing. Raises ServingError."""
+        """Run without batching. Raises ServingError."""
         return self.servable.run(self.feeds, self.fetches, self.timeout_ms)
 
     def rows(self) -> int:
-        """Return the rows of its inputs; 0 if it cannot share a run: a scalar, inputs of different lengths, no row."""
+        """Return the number of input rows; 0 if it cannot be batched: scalars, inputs of different lengths, no rows."""
         lengths = {array.shape[0] if array.ndim else 0 for _, array in self.feeds}
         return lengths.pop() if len(lengths) == 1 else 0
 
     def kind(self) -> object:
-        """Return a key, equal for runs that can be merged: same version, tensors, dtypes, shapes except the rows."""
+        """Return a key that is equal for runs that can be merged: same version, tensors, dtypes and row shapes."""
         feeds = tuple((place, array.dtype, array.shape[1:]) for place, array in self.feeds)
         return id(self.servable), feeds, tuple(self.fetches)
 
@@ -63,7 +64,7 @@ Steps = Generator[Run, list[Array], Response]
 
 
 def run_alone(steps: Steps[Response]) -> Response:
-    """Execute one request, not sharing its run. Raises ServingError and what `steps` raises."""
+    """Execute one request without batching. Raises ServingError and anything that `steps` raises."""
     run = next(steps)
     return _finish(steps, _outcome(run))
 
@@ -79,7 +80,7 @@ class _Batch(Generic[Response]):
 
 
 class Batcher:
-    """Merges requests into batches, for one event loop. `workers` run the batches."""
+    """Merges the requests of one event loop into batches, which `workers` run."""
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
@@ -87,11 +88,11 @@ class Batcher:
         self._open: dict[object, _Batch[Any]] = {}
         self._leading: set[asyncio.Task[None]] = set()  # the loop holds only weak references to tasks
         self._inside = 0  # requests without a response yet
-        self._recent = 0.0  # recent maximum of _inside, decaying
-        self._left_at = 0.0  # when the last batch was submitted, in the loop's time
+        self._recent = 0.0  # decaying maximum of _inside
+        self._left_at = 0.0  # loop time at which the last batch was submitted
 
     async def run(self, steps: Steps[Response]) -> Response:
-        """Return one request's response. Raises ServingError and what `steps` raises."""
+        """Return one request's response. Raises ServingError and anything that `steps` raises."""
         run = next(steps)
         rows, limit = run.rows(), run.servable.max_batch_size
         kind = run.kind() if 0 < rows < limit else object()
@@ -115,7 +116,7 @@ class Batcher:
     async def _lead(self, kind: object, batch: _Batch[Any]) -> None:
         """Submit a batch and deliver its responses. A cancelled request keeps its version loaded until the run ends."""
         loop = asyncio.get_running_loop()
-        if self._recent > 1:  # a request that runs alone costs more than waiting for the next few requests
+        if self._recent > 1:  # running a request alone costs more than waiting for a few more
             await asyncio.sleep(self._left_at + min(self._recent * SPACING_S, MAX_SPACING_S) - loop.time())
         self._left_at = loop.time()
         self._recent = max(self._inside, self._recent * 0.9)
@@ -137,14 +138,14 @@ class Batcher:
                 future.set_result(outcome)
 
     def _execute(self, kind: object, batch: _Batch[Any]) -> Sequence[list[Array] | BaseException]:
-        with self._lock:  # closes the batch: no further request joins
+        with self._lock:  # close the batch: no further requests can join
             if self._open.get(kind) is batch:
                 del self._open[kind]
         return together(batch.runs)
 
 
 def together(runs: Sequence[Run]) -> Sequence[list[Array] | BaseException]:
-    """Execute runs of one kind as one; returns, for each run, its arrays or what it raises."""
+    """Execute runs of one kind as a single run; return the arrays or the exception of each."""
     first = runs[0]
     if len(runs) == 1:
         return [_outcome(first)]
@@ -168,7 +169,7 @@ def _outcome(run: Run) -> list[Array] | BaseException:
 
 
 def max_batch_size(enabled: bool, parameters_file: str) -> int:
-    """Return the maximum rows of a batch, from the flags; 0 without batching. Raises FlagError, OSError."""
+    """Return the maximum number of rows in a batch; 0 without batching. Raises FlagError, OSError."""
     if not enabled:
         return 0
     parameters = pb.BatchingParameters()
@@ -179,12 +180,12 @@ def max_batch_size(enabled: bool, parameters_file: str) -> int:
             raise FlagError(f"--batching_parameters_file={parameters_file}: {e}") from None
     size: int = parameters.max_batch_size.value if parameters.HasField("max_batch_size") else DEFAULT_MAX_BATCH_SIZE
     if size < 1:
-        raise FlagError(f"--batching_parameters_file={parameters_file}: max_batch_size must be at least 1, is {size}")
+        raise FlagError(f"--batching_parameters_file={parameters_file}: max_batch_size is {size}, must be at least 1")
     return size
 
 
 def _finish(steps: Steps[Response], result: list[Array] | BaseException) -> Response:
-    """Give a request the result of its run; returns its response."""
+    """Pass the result of its run to a request, and return the response."""
     try:
         if isinstance(result, BaseException):
             steps.throw(result)
@@ -193,13 +194,13 @@ def _finish(steps: Steps[Response], result: list[Array] | BaseException) -> Resp
     except StopIteration as stop:
         response: Response = stop.value
         return response
-    raise AssertionError("a request has one run")
+    raise AssertionError("a request yielded more than one Run")
 
 
 def _finish_all(
     requests: Sequence[Steps[Response]], results: Sequence[list[Array] | BaseException]
 ) -> Sequence[Response | BaseException]:
-    """Return each request's response, or what it raises."""
+    """Return each request's response or exception."""
     outcomes: list[Response | BaseException] = []
     for steps, result in zip(requests, results, strict=True):
         try:

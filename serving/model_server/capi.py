@@ -1,7 +1,7 @@
-"""TensorFlow's public C API through ctypes: load a SavedModel, run it. No `import tensorflow`.
+"""Loads and runs SavedModels with TensorFlow's public C API through ctypes, without `import tensorflow`.
 
 TensorFlow Serving links the same loader and session, so error codes, error texts and the handling of half-written
-SavedModels equal production's. The library comes from the installed TensorFlow wheel.
+SavedModels are the same as in production. The library comes from the installed TensorFlow wheel.
 """
 
 from __future__ import annotations
@@ -93,23 +93,23 @@ _SIGNATURES: Final[dict[str, tuple[Any, list[Any]]]] = {
 
 @cache
 def library() -> Any:
-    """Return TensorFlow's shared library, its functions declared. Raises ImportError without the TensorFlow wheel."""
-    spec = importlib.util.find_spec("tensorflow")  # finds, does not import
+    """Return the declared functions of TensorFlow's library. Raises ImportError if TensorFlow is not installed."""
+    spec = importlib.util.find_spec("tensorflow")  # does not import it
     if spec is None or spec.origin is None:
         raise ImportError("the TensorFlow wheel is not installed: make setup")
     folder = Path(spec.origin).parent
     found = sorted([*folder.glob("libtensorflow_cc.so.[0-9]"), *folder.glob("libtensorflow_cc.[0-9].dylib")])
     if not found:
-        raise ImportError(f"{folder} holds no libtensorflow_cc: another build of TensorFlow?")
+        raise ImportError(f"{folder} contains no libtensorflow_cc: is this a different build of TensorFlow?")
     # oneDNN looks up a primitive for each matrix product. For small models this costs more than it saves (a third of
-    # this product's requests per second). The library reads it when it loads; set it to 1 for large models.
+    # this product's requests per second). The library reads the variable when it loads; set it to 1 for large models.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     # RTLD_LOCAL: the library exports a TLS implementation that would otherwise shadow Python's OpenSSL.
     releasing = ctypes.CDLL(str(found[0]), mode=ctypes.RTLD_LOCAL)
     holding = ctypes.PyDLL(str(found[0]), mode=ctypes.RTLD_LOCAL)
     functions = {}
     for name, (result, arguments) in _SIGNATURES.items():
-        # A call of a microsecond keeps the GIL: releasing and acquiring it costs more, 20 times per request.
+        # Calls of about a microsecond keep the GIL: releasing and reacquiring it, 20 times per request, costs more.
         function = getattr(releasing if name in _SLOW else holding, name)
         function.restype, function.argtypes = result, arguments
         functions[name] = function
@@ -117,7 +117,7 @@ def library() -> Any:
 
 
 class _Status:
-    """A TF_Status for one call; `check` raises its error, if any."""
+    """A TF_Status for one call. `check` raises the error, if any."""
 
     def __init__(self) -> None:
         self.pointer = library().TF_NewStatus()
@@ -136,15 +136,15 @@ class _Status:
 
 
 class Session:
-    """A loaded SavedModel. Thread-safe: any number of threads may be in `run` at once.
+    """A loaded SavedModel. Thread-safe: any number of threads may call `run` at once.
 
     Args:
-        folder: of the SavedModel.
-        tags: of its MetaGraph, usually ("serve",).
+        folder: SavedModel folder.
+        tags: tags of the MetaGraph, usually ("serve",).
         config: a serialized tensorflow.ConfigProto.
 
     Raises:
-        TensorFlowError: the loader's code and text.
+        TensorFlowError: loading failed; has the loader's code and text.
     """
 
     def __init__(self, folder: Path, tags: Sequence[str] = ("serve",), config: bytes = b"") -> None:
@@ -165,7 +165,7 @@ class Session:
             self._session = session
             content = ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length)
             self.meta_graph = pb.MetaGraphDef.FromString(content)
-            self.meta_graph.DiscardUnknownFields()  # the graph: TensorFlow has its own copy
+            self.meta_graph.DiscardUnknownFields()  # such as the graph, of which TensorFlow has its own copy
         except BaseException:
             tf.TF_DeleteGraph(self._graph)
             raise
@@ -187,13 +187,13 @@ class Session:
         fetches: Sequence[tuple[int, int]],
         timeout_ms: int = 0,
     ) -> list[Array]:
-        """Feed arrays, return the fetched ones; strings are object arrays of bytes. Releases the GIL during the run.
+        """Feed arrays, return the fetched ones (strings as object arrays of bytes). Releases the GIL during the run.
 
         Args:
             timeout_ms: TensorFlow's limit for the run; 0 for none.
 
         Raises:
-            TensorFlowError: the kernel's code and text.
+            TensorFlowError: the run failed; has the kernel's code and text.
         """
         tf = library()
         inputs, outputs = _outputs(tuple(endpoint for endpoint, _ in feeds)), _outputs(tuple(fetches))
@@ -264,7 +264,7 @@ def _new_tensor(tf: Any, array: Array) -> int:
 
 
 def _free_strings(tf: Any, tensor: int, count: int) -> None:
-    """TF_DeleteTensor frees the slots of a tensor that we allocated, but not the long strings that they point to."""
+    """Free a fed tensor's strings: TF_DeleteTensor frees its slots, but not the long strings that they point to."""
     place = tf.TF_TensorData(tensor)
     for i in range(count):
         tf.TF_StringDealloc(place + i * _STRING_BYTES)

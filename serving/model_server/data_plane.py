@@ -1,6 +1,6 @@
-"""The RPCs on a loaded version; the gRPC layer, the REST layer and warm-up all call these functions.
+"""Executes RPCs on a loaded version, for the gRPC layer, the REST layer and warm-up.
 
-Each returns a response or raises ServingError with TensorFlow Serving's code and text.
+Each function returns a response or raises ServingError with TensorFlow Serving's code and text.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def serialized_examples(given: pb.Input) -> Array:
     kind = given.WhichOneof("kind")
     if kind == "example_list_with_context":
         listed: Sequence[pb.Example] = given.example_list_with_context.examples
-        # Concatenated messages merge: the example's own features win over the context's.
+        # Concatenated messages are merged: the example's own features override the context's.
         context = given.example_list_with_context.context.SerializeToString()
     else:
         listed, context = given.example_list.examples, b""
@@ -160,7 +160,7 @@ def _inference_signature(servable: Servable, spec: pb.ModelSpec) -> Signature:
 
 
 def _classify_plan(signature: Signature) -> tuple[tuple[int, int], dict[str, Endpoint]]:
-    """Return where the examples are fed, and those of the outputs `classes` and `scores` that exist."""
+    """Return the input for the examples, and whichever of the outputs `classes` and `scores` exist."""
     place = _examples_place(signature, "classification")
     if len(signature.outputs) not in (1, 2):
         raise invalid(f"Expected one or two output Tensors, found {len(signature.outputs)}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final
 
-MAX_MESSAGE_CHARS: Final = 1024  # over gRPC TensorFlow Serving cuts longer texts
+MAX_MESSAGE_CHARS: Final = 1024  # TensorFlow Serving truncates longer messages over gRPC
 TRUNCATED: Final = "...TRUNCATED"
 
 
 class Code(IntEnum):
-    """Canonical status codes, the same numbers in TensorFlow and gRPC."""
+    """Canonical status codes, with the same numbers in TensorFlow and gRPC."""
 
     OK = 0
     CANCELLED = 1
@@ -45,5 +45,5 @@ def invalid(message: str) -> ServingError:
 
 
 def shortened(message: str) -> str:
-    """Return the message as it is sent over gRPC."""
+    """Return the message, truncated if too long for gRPC."""
     return message if len(message) <= MAX_MESSAGE_CHARS else message[:MAX_MESSAGE_CHARS] + TRUNCATED

@@ -1,4 +1,4 @@
-"""tensorflow_model_server's flags: `--flag=value`, booleans also bare. Unknown ones are printed and ignored."""
+"""tensorflow_model_server's flags: `--flag=value`, or `--flag` for booleans. Unknown flags are printed and ignored."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-# Accepted, without effect, for scripts written for the real server.
+# Accepted but ignored, for scripts written for the real server.
 ONLY_REAL_SERVER: Final = frozenset({
     "ssl_config_file", "use_alts_credentials",
     "enable_per_model_batching_parameters", "enable_profiler", "prefer_tflite_model", "num_load_threads",
@@ -24,7 +24,7 @@ class FlagError(ValueError):
 
 @dataclass(frozen=True)
 class Flags:
-    """Names and defaults are tensorflow_model_server's, except for the last two."""
+    """Names and defaults are those of tensorflow_model_server, except for the last two flags."""
 
     port: int = 8500
     grpc_socket_path: str = ""
@@ -51,17 +51,17 @@ class Flags:
     enable_batching: bool = False
     batching_parameters_file: str = ""
     version: bool = False
-    # The real server binds all interfaces; this stand-in binds loopback by default.
+    # The real server binds to all interfaces; this stand-in binds to loopback by default.
     bind_address: str = "127.0.0.1"
-    # Load a version only if its manifest verifies.
+    # Load a version only if it passes verification against its manifest.
     proven_only: bool = False
 
 
 def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
-    """Return the flags, and one line for each argument that has no effect.
+    """Return the flags, and notes about arguments that have no effect.
 
     Raises:
-        FlagError: a value of the wrong type, or flags that exclude each other.
+        FlagError: a value of the wrong type, or mutually exclusive flags.
     """
     types = {field.name: field.type for field in fields(Flags)}
     values: dict[str, Any] = {}
@@ -85,7 +85,7 @@ def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
         flags.tensorflow_inter_op_parallelism,
     )
     if all(parallelism):
-        raise FlagError("--tensorflow_session_parallelism excludes the intra-op and inter-op flags")
+        raise FlagError("--tensorflow_session_parallelism cannot be combined with both the intra-op and inter-op flags")
     return flags, notes
 
 

@@ -30,7 +30,7 @@ class GrpcLayer:
     """Handles RPCs by calling the service in worker threads, so that a slow model never blocks the event loop.
 
     Args:
-        batching: let Predict requests that wait at the same time share a run of the session.
+        batching: whether Predict requests that wait at the same time share a run of the session.
     """
 
     def __init__(self, service: Service, workers: Workers, batching: bool = False) -> None:

@@ -1,7 +1,7 @@
 """Loads, swaps and unloads the versions of all models, and finds the version that a request names.
 
 A new version is loaded beside the old one, warmed up and made available. Only then is the old one unloaded, after its
-last request in flight. One thread loads; requests never wait for it.
+last request in flight. All loading is done by one thread, and requests never wait for it.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Policy:
 
     Attributes:
         poll_s: seconds between two polls of the file system; 0 polls once, a negative number never.
-        max_retries: further attempts to load a version after the first one failed.
-        retry_interval_s: seconds between them.
-        labels_before_available: allow new labels for versions that are not available.
+        max_retries: further attempts to load a version after the first attempt failed.
+        retry_interval_s: seconds between attempts.
+        labels_before_available: whether a new label may name a version that is not available.
     """
 
     poll_s: float = 1.0
@@ -60,18 +60,18 @@ class Manager:
         self._thread = threading.Thread(target=self._work, name="model-manager", daemon=True)
 
     def start(self, configs: Sequence[pb.ModelConfig]) -> None:
-        """Begin to poll and load. Raises ServingError if the configs are invalid."""
+        """Start polling and loading. Raises ServingError if the configs are invalid."""
         self._replace(configs)
         self._thread.start()
 
     def stop_watching(self) -> None:
-        """Begin no further load. Callers that wait for a load get an error."""
+        """Start no further loads. Callers that wait for a load get an error."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
 
     def stop(self, timeout_s: float | None = None) -> bool:
-        """Unload everything after the requests in flight; False on timeout."""
+        """Unload everything after the requests in flight. Return False on timeout."""
         self.stop_watching()
         self._thread.join(timeout_s)
         loaded = [v.servable for model in self._models.values() for v in model.versions.values() if v.servable]
@@ -79,7 +79,7 @@ class Manager:
         return all(unloaded) and not self._thread.is_alive()
 
     def reload(self, configs: Sequence[pb.ModelConfig]) -> None:
-        """Replace the whole list of models. Returns when every new model is available.
+        """Replace the whole list of models, and wait until every new model is available.
 
         Raises:
             ServingError: the list is invalid, a label names a version that is not available, or a new model did not
@@ -91,7 +91,7 @@ class Manager:
         self.wait(new, what="model")
 
     def wait(self, names: set[str] | None = None, timeout_s: float | None = None, what: str = "servable") -> bool:
-        """Wait until the models (None: all) each have an available version; False on timeout.
+        """Wait until each of the models (None: all) has an available version. Return False on timeout.
 
         Raises:
             ServingError: all aspired versions of a model have failed, or the server is stopping.
@@ -217,7 +217,7 @@ class Manager:
             self._changed.notify_all()
 
     def _load_next(self) -> bool:
-        """Load the highest version that is due; False if there is none."""
+        """Load the highest version that is due. Return False if none is."""
         now_s = time.monotonic()
         with self._changed:
             due = [
@@ -232,11 +232,11 @@ class Manager:
         except (TensorFlowError, ServingError) as e:
             self._load_failed(name, version, e.code, e.message)
             return True
-        except Exception as e:  # whatever a version contains, the server keeps running
+        except Exception as e:  # no version may crash the server
             self._load_failed(name, version, Code.INTERNAL, f"{type(e).__name__}: {e}")
             return True
         with self._changed:
-            wanted = version.state == State.LOADING  # otherwise its model was removed meanwhile
+            wanted = version.state == State.LOADING  # otherwise its model was removed in the meantime
             if wanted:
                 version.servable, version.state, version.code, version.message = servable, State.AVAILABLE, 0, ""
             self._changed.notify_all()
@@ -249,10 +249,10 @@ class Manager:
     def _load_failed(self, name: str, version: VersionState, code: int, message: str) -> None:
         version.tries += 1
         last = version.tries > self._policy.max_retries
-        next_step = "no more retries" if last else f"next try in {self._policy.retry_interval_s:.0f} s"
+        next_step = "no more retries" if last else f"next attempt in {self._policy.retry_interval_s:.0f} s"
         log.error("%s version %d does not load, %s: %s", name, version.number, next_step, message)
         with self._changed:
-            if version.state != State.LOADING:  # its model was removed meanwhile
+            if version.state != State.LOADING:  # its model was removed in the meantime
                 return
             version.code, version.message = code, message
             version.next_try_s = time.monotonic() + self._policy.retry_interval_s
@@ -271,7 +271,7 @@ class Manager:
             servable, version.servable = version.servable, None
             version.state = State.UNLOADING if servable else State.END
             self._changed.notify_all()
-        if servable is not None:  # in a thread: its last requests may take long, and other versions must not wait
+        if servable is not None:  # in a thread: its last requests may take long, and must not delay other versions
             threading.Thread(target=self._finish, args=(version, servable), name="unload", daemon=True).start()
 
     def _finish(self, version: VersionState, servable: Servable) -> None:

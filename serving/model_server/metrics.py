@@ -1,4 +1,4 @@
-"""TensorFlow Serving's counters, as Prometheus text."""
+"""TensorFlow Serving's request metrics, as Prometheus text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LATENCY_LABELS: Final = ("model_name", "API", "entrypoint")
 
 
 class Metrics:
-    """Thread-safe. Prometheus' client library refuses TensorFlow's names, which begin with a colon."""
+    """Thread-safe. Replaces Prometheus' client library, which rejects TensorFlow's names with a leading colon."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -33,7 +33,7 @@ class Metrics:
                 series[-1] += latency_us
 
     def text(self) -> str:
-        """Return everything in Prometheus' text format: `# TYPE` lines, no HELP, as TensorFlow Serving prints it."""
+        """Return all metrics in Prometheus' text format, with `# TYPE` but no HELP lines, like TensorFlow Serving."""
         with self._lock:
             counts = dict(self._counts)
             latencies = {key: list(series) for key, series in self._latencies.items()}

@@ -18,10 +18,10 @@ class VersionState:
     """A version that the model's policy chose, now or earlier.
 
     Attributes:
-        code, message: the error of the last attempt to load it; 0 and "" if there is none.
+        code, message: the error of the last attempt to load it; 0 and "" if there was no error.
         servable: set while the version is available.
         next_try_s: time.monotonic() before which it is not loaded again.
-        dropped: whether the policy stopped choosing it. When chosen again, a failed version is tried again.
+        dropped: whether the policy has stopped choosing it. A failed version is retried if it is chosen again.
     """
 
     number: int
@@ -78,10 +78,10 @@ class ModelState:
         for number, version in list(self.versions.items()):
             version.dropped = version.dropped or number not in aspired
             if version.state == State.END and version.code and not version.folder.exists():
-                del self.versions[number]  # a failed version whose folder was removed may return repaired
+                del self.versions[number]  # a failed version whose folder was removed may reappear repaired
 
     def due(self, now_s: float) -> list[VersionState]:
-        """Return the versions to load at this time."""
+        """Return the versions to load now."""
         return [
             version
             for number, version in self.versions.items()
@@ -89,7 +89,7 @@ class ModelState:
         ]
 
     def obsolete(self) -> list[VersionState]:
-        """Return the versions to unload: none until an aspired one is available, unless none is aspired."""
+        """Return the versions to unload. If there are aspired versions, this is [] until one of them is available."""
         if self.aspired and not any(number in self.aspired for number in self.available()):
             return []
         return [
@@ -99,7 +99,7 @@ class ModelState:
         ]
 
     def load_errors(self) -> list[str] | None:
-        """Return [] if a version is available, one text per version if all have failed, None if neither yet."""
+        """Return [] if a version is available, one message per version if all have failed, and None otherwise."""
         if self.available():
             return []
         tried = [version for number, version in self.versions.items() if number in self.aspired]

@@ -1,4 +1,4 @@
-"""REST request bodies: JSON to arrays and tf.Examples, by TensorFlow Serving's rules and with its error texts."""
+"""Decodes REST request bodies to arrays and tf.Examples, with TensorFlow Serving's rules and error texts."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from serving.protocol.tensors import Array
 
 @dataclass(frozen=True)
 class PredictBody:
-    """A decoded predict request. `row`: it was sent as "instances", so "predictions" is the response."""
+    """A decoded predict request. `row`: whether the inputs were sent as "instances" (row format)."""
 
     inputs: dict[str, Array]
     row: bool
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Return the JSON object of a body; NaN and Infinity may be bare. Raises ServingError."""
+    """Return the JSON object of a body; accepts unquoted NaN and Infinity. Raises ServingError."""
     if not body.strip():
         raise invalid("JSON Parse error: The document is empty")
     try:
         text = body.decode()
         document = json.loads(text)
         if "\\u" in text:
-            json.dumps(document, ensure_ascii=False).encode()  # a lone surrogate has no UTF-8 form
-    except (ValueError, RecursionError) as e:  # also a number of thousands of digits, thousands of brackets
+            json.dumps(document, ensure_ascii=False).encode()  # fails for a lone surrogate
+    except (ValueError, RecursionError) as e:  # also for numbers with thousands of digits, or deeply nested lists
         raise invalid(f"JSON Parse error: {e}") from None
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {shown(document)} Is not object")
@@ -147,7 +147,7 @@ def _example(features: Any) -> pb.Example:
         elif all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
             try:
                 feature.float_list.value.extend(values)
-            except OverflowError:  # an integer beyond a double
+            except OverflowError:  # an integer too large for a double
                 raise invalid(f"JSON Value: {shown(values)} Type: Number is not of expected type: float") from None
         else:
             feature.bytes_list.value.extend(to_bytes(v) for v in values)

@@ -1,4 +1,4 @@
-"""REST response bodies: arrays to JSON, by TensorFlow Serving's rules."""
+"""Encodes arrays as REST response bodies, with TensorFlow Serving's rules."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from serving.protocol.tensors import Array
 
 
 def encoded(document: Mapping[str, Any]) -> bytes:
-    """Return JSON as TensorFlow Serving prints it: the outer level indented by four, NaN and Infinity bare."""
+    """Return JSON as TensorFlow Serving prints it: outer level indented by four, NaN and Infinity unquoted."""
     lines = [f'    "{key}": {json.dumps(value)}' for key, value in document.items()]
     return ("{\n" + ",\n".join(lines) + "\n}").encode()
 
 
 def predict_response(outputs: Mapping[str, Array], row: bool) -> dict[str, Any]:
-    """Return the document of a predict response.
+    """Return the JSON object of a predict response.
 
     Args:
-        outputs: alias -> array. With one output the document holds its bare values.
+        outputs: alias -> array. A single output is returned without its name.
         row: whether to return "predictions", one element per row, or "outputs", one element per output.
 
     Raises:
-        ServingError: a dtype that JSON does not have, or outputs that do not have the same number of rows.
+        ServingError: a dtype without a JSON equivalent or, with `row`, outputs with different numbers of rows.
     """
     if row:
         return {"predictions": _rows(outputs)}
@@ -56,7 +56,7 @@ def _to_json(name: str, array: Array) -> Any:
     """Return an output as nested lists; bytes become {"b64": ...} only if the output's name ends in _bytes."""
     if array.dtype.kind == "c" or array.dtype == np.float16:
         raise ServingError(Code.UNIMPLEMENTED, f"Conversion of tensor {name} of {array.dtype} to JSON")
-    if array.dtype == np.float32:  # the shortest digits that identify it: 0.1, not 0.10000000149
+    if array.dtype == np.float32:  # the fewest digits that identify the value: 0.1, not 0.10000000149
         return array.astype(str).astype(np.float64).tolist()
     if array.dtype != np.object_:
         return array.tolist()

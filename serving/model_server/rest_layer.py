@@ -50,7 +50,7 @@ class RestLayer:
 
     Args:
         workers: threads that run the service's blocking calls.
-        timeout_ms: for receiving the body, and again for the call.
+        timeout_ms: timeout for receiving the body, and again for the call.
         cors: whether to add CORS headers to every response.
         metrics_path: URL path of the Prometheus metrics; None for no metrics.
     """
@@ -191,7 +191,7 @@ class RestLayer:
 
 
 async def _body(request: Request) -> bytes:
-    """Return the body, unpacked. Raises ServingError if it is too large or not valid gzip."""
+    """Return the body, decompressed. Raises ServingError if it is too large or not valid gzip."""
     content_length = request.headers.get("content-length", "0")
     parts, size = [], 0
     if content_length.isdecimal() and int(content_length) > MAX_BODY_BYTES:
@@ -209,7 +209,7 @@ async def _body(request: Request) -> bytes:
     except zlib.error:
         raise invalid("Failed to uncompress the request body") from None
     if len(unpacked) > MAX_BODY_BYTES:
-        raise ServingError(Code.RESOURCE_EXHAUSTED, f"Request body unpacks to more than {MAX_BODY_BYTES} bytes")
+        raise ServingError(Code.RESOURCE_EXHAUSTED, f"Request body decompresses to more than {MAX_BODY_BYTES} bytes")
     return unpacked
 
 

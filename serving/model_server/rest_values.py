@@ -1,4 +1,4 @@
-"""A value of a REST request, as nested JSON lists, to an array of the input's dtype; exact or rejected."""
+"""Converts nested JSON lists of a REST request to an array of the input's dtype; rejects values that do not fit."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from serving.model_server.errors import Code, ServingError, invalid
 from serving.protocol import serving_pb2 as pb
 from serving.protocol.tensors import Array, TensorError, numpy_dtype
 
-MAX_SHOWN_CHARS: Final = 200  # of a value in an error text
-MAX_DEPTH: Final = 64  # of lists: numpy's maximum number of dimensions
+MAX_SHOWN_CHARS: Final = 200  # for a value in an error text
+MAX_DEPTH: Final = 64  # for nested lists: numpy's maximum number of dimensions
 
 
 def to_array(value: Any, info: pb.TensorInfo, alias: str) -> Array:
     """Return a nested list of numbers, booleans or strings as an array of the input's dtype.
 
     Raises:
-        ServingError: values of another type or out of range, lists of unequal lengths, or a dtype that JSON does not
-            have.
+        ServingError: values of another type or out of range, lists of unequal lengths, or a dtype without a JSON
+            equivalent.
     """
     name = pb.DataType.Name(info.dtype).removeprefix("DT_").lower()
     if info.dtype == pb.DT_STRING:
@@ -36,9 +36,9 @@ def to_array(value: Any, info: pb.TensorInfo, alias: str) -> Array:
     try:
         array = np.array(value)
         if array.dtype == np.object_:
-            np.array(value, np.float64)  # accepts numbers beyond 64 bits; OverflowError beyond a double
+            np.array(value, np.float64)  # accepts integers beyond 64 bits; OverflowError beyond a double
     except TypeError:
-        pass  # a null or an object: reported below
+        pass  # null or an object: reported below
     except (ValueError, OverflowError):
         raise invalid(f"Encountered list of unequal lengths in input {alias}: {shown(value)}") from None
     kinds = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[dtype.kind]
@@ -49,7 +49,7 @@ def to_array(value: Any, info: pb.TensorInfo, alias: str) -> Array:
     if not fits:
         for wrong in _wrong_leaves(value, dtype):
             raise invalid(f"JSON Value: {shown(wrong)} Type: {json_type(wrong)} is not of expected type: {name}")
-        array = np.array(value, np.float64 if dtype.kind == "f" else dtype)  # numbers that numpy found no type for
+        array = np.array(value, np.float64 if dtype.kind == "f" else dtype)  # valid, but numpy inferred another type
     with np.errstate(over="ignore"):
         converted = array.astype(dtype)
     if dtype.kind == "f" and (np.isinf(converted) & np.isfinite(array)).any():
@@ -98,7 +98,7 @@ def _strings(value: Any, alias: str) -> Array:
         level = level[0] if level else None
     if len(shape) > MAX_DEPTH:
         raise invalid(f"Encountered list at unexpected level: {len(shape)} in input {alias}")
-    leaves = list(_string_leaves(value, shape, alias))  # not allocated by `shape`, which the client could make huge
+    leaves = list(_string_leaves(value, shape, alias))  # not preallocated: the client could make `shape` huge
     flat = np.empty(len(leaves), np.object_)
     flat[:] = leaves
     return flat.reshape(shape)

@@ -18,7 +18,7 @@ DEFAULT_SIGNATURE: Final = "serving_default"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An input or output of a signature, found in the graph."""
+    """An input or output of a signature, and its place in the graph."""
 
     tensor_name: str
     info: pb.TensorInfo
@@ -39,10 +39,10 @@ class Servable:
     """A SavedModel in memory.
 
     Args:
-        name, version: of the model.
-        folder: of the version.
+        name, version: name of the model, and version number.
+        folder: folder of the version.
         tags, config: as for capi.Session.
-        max_batch_size: maximum rows of an input; 0 for no limit (without --enable_batching).
+        max_batch_size: maximum number of rows in an input; 0 for no limit (without --enable_batching).
 
     Raises:
         TensorFlowError: the SavedModel does not load.
@@ -66,7 +66,7 @@ class Servable:
         self._retired = False
 
     def signature(self, name: str) -> Signature | None:
-        """Return the signature of that name ("" for the default one); None if the model does not have it."""
+        """Return the signature with this name ("" for the default); None if the model does not have it."""
         name = name or DEFAULT_SIGNATURE
         if name not in self._signatures and name in self.signature_defs:
             self._signatures[name] = self._resolve(name, self.signature_defs[name])
@@ -75,7 +75,7 @@ class Servable:
     def predict(
         self, signature: Signature, inputs: Mapping[str, Array], output_filter: Sequence[str], timeout_ms: int = 0
     ) -> dict[str, Array]:
-        """Run one signature; returns output alias -> array. Raises ServingError."""
+        """Run one signature; return output alias -> array. Raises ServingError."""
         names, feeds, fetches = self.plan(signature, inputs, output_filter)
         return dict(zip(names, self.run(feeds, fetches, timeout_ms), strict=True))
 
@@ -90,7 +90,7 @@ class Servable:
     def run(
         self, feeds: Sequence[tuple[tuple[int, int], Array]], fetches: Sequence[tuple[int, int]], timeout_ms: int = 0
     ) -> list[Array]:
-        """Run the session; returns the arrays of `fetches`. Raises ServingError."""
+        """Run the session and return the arrays of `fetches`. Raises ServingError."""
         if self.max_batch_size:
             rows = max((len(array) for _, array in feeds if array.ndim), default=0)
             if rows > self.max_batch_size:
@@ -101,7 +101,7 @@ class Servable:
             raise ServingError(e.code, e.message) from None
 
     def acquire(self) -> bool:
-        """Hold the version for a request, until `release`; False if the version is being unloaded."""
+        """Hold the version for a request until `release`. Return False if the version is being unloaded."""
         with self._idle:
             if self._retired:
                 return False
@@ -115,7 +115,7 @@ class Servable:
                 self._idle.notify_all()
 
     def unload(self, timeout_s: float | None = None) -> bool:
-        """Wait for the requests in flight, then free the model; False on timeout."""
+        """Wait for the requests in flight, then free the model. Return False on timeout."""
         with self._idle:
             self._retired = True
             if not self._idle.wait_for(lambda: self._in_flight == 0, timeout_s):
@@ -138,7 +138,7 @@ class Servable:
 
 
 def _matched(signature: Signature, given: Mapping[str, Array]) -> list[tuple[Endpoint, Array]]:
-    """Pair the inputs with their endpoints; the signature's defaults replace missing ones."""
+    """Pair the inputs with their endpoints; the signature's defaults replace missing inputs."""
     wanted = signature.inputs
     if given.keys() == wanted.keys():
         return [(endpoint, given[alias]) for alias, endpoint in wanted.items()]
@@ -161,7 +161,7 @@ def _matched(signature: Signature, given: Mapping[str, Array]) -> list[tuple[End
 
 
 def _chosen(signature: Signature, output_filter: Sequence[str]) -> list[str]:
-    """Return the output names of the filter, or all. Raises ServingError."""
+    """Return the output names in the filter, or all if it is empty. Raises ServingError."""
     if not output_filter:
         return list(signature.outputs)
     seen = set()
@@ -178,5 +178,5 @@ def _chosen(signature: Signature, output_filter: Sequence[str]) -> list[str]:
 
 
 def no_such_signature(name: str) -> ServingError:
-    """Predict's error for an unknown signature (Classify and REST have other texts)."""
+    """Return Predict's error for an unknown signature (Classify and REST use other texts)."""
     return ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')

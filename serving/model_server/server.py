@@ -32,19 +32,19 @@ from serving.model_server.workers import Workers
 from serving.protocol import serving_pb2 as pb
 
 log = logging.getLogger("model_server")
-LAME_DUCK_S: Final = 2.0  # at most, after SIGTERM, for requests that were sent before it and still arrive
+LAME_DUCK_S: Final = 2.0  # maximum time after SIGTERM for requests that are still arriving
 QUIET_S: Final = 0.2  # the lame-duck period ends after this time without a request
-DRAIN_S: Final = 6.5  # after that, for requests in flight; orchestrators kill after 10 s or more
+DRAIN_S: Final = 6.5  # maximum time after that for requests in flight; orchestrators kill after 10 s or more
 
 
 class Server:
-    """All parts, started and stopped in order.
+    """Starts and stops all parts of the server in order.
 
     Attributes:
         stuck: after `run`, whether a request is still running although its client has been sent an error.
 
     Raises:
-        FlagError, OSError: a file that a flag names cannot be read.
+        FlagError, OSError: a file named by a flag is invalid or cannot be read.
     """
 
     def __init__(self, flags: Flags) -> None:
@@ -64,7 +64,7 @@ class Server:
         self.stuck = False
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then finish the accepted requests. Raises ServingError, OSError, FlagError."""
+        """Serve until SIGTERM or SIGINT, then finish accepted requests. Raises ServingError, OSError, FlagError."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -118,7 +118,7 @@ class Server:
                 return
 
     async def _start_grpc(self) -> grpc.aio.Server:
-        # Without so_reuseport=0 a second server could bind the same port, and each request would go to either one.
+        # Without so_reuseport=0, a second server could bind the same port and would receive some of the requests.
         options = [*SIZE_OPTIONS, ("grpc.so_reuseport", 0), *channel_options(self._flags.grpc_channel_arguments)]
         server = grpc.aio.server(options=options)
         GrpcLayer(self._service, self._workers, self._flags.enable_batching).add_to(server)
@@ -156,7 +156,7 @@ class Server:
         )
         try:
             listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-            # Connections inherit it: head and body of a response are sent at once, not 40 ms apart.
+            # Inherited by connections: sends a response's headers and body at once, not 40 ms apart.
             listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as e:
             raise OSError(f"cannot listen on {host}:{port}: {e.strerror}") from None
@@ -168,7 +168,7 @@ class Server:
         return server, task
 
     async def _follow_config_file(self) -> None:
-        """Reload the config file at each poll. Errors are logged, and the old config keeps serving."""
+        """Apply the config file at each poll if it has changed. Errors are logged, and the old config stays active."""
         interval_s, applied, logged = self._flags.model_config_file_poll_wait_seconds, "", ""
         while self._flags.model_config_file and interval_s > 0:
             await asyncio.sleep(interval_s)
@@ -183,7 +183,7 @@ class Server:
                 logged = str(e)
 
     async def _lame_duck(self) -> None:
-        """Keep serving for a moment: when gRPC stops, it refuses requests that have arrived but are not read yet."""
+        """Keep serving briefly: when gRPC stops, it rejects requests that have arrived but have not been read yet."""
         if self._health is not None:
             await self._health.enter_graceful_shutdown()  # NOT_SERVING: load balancers stop sending
         end = time.monotonic() + LAME_DUCK_S
@@ -195,14 +195,14 @@ class Server:
 
 
 class _RestServer(uvicorn.Server):
-    """Leaves signals to the process: uvicorn installs no handlers of its own."""
+    """A uvicorn server that installs no signal handlers: `Server` handles signals."""
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         await self._serve(sockets)
 
 
 def _session_config(flags: Flags) -> bytes:
-    """Return a serialized ConfigProto. By default each request runs in one thread: requests run in parallel instead."""
+    """Return a serialized ConfigProto. By default each request uses one thread, and requests run in parallel."""
     both = flags.tensorflow_session_parallelism
     config = pb.ConfigProto(
         intra_op_parallelism_threads=flags.tensorflow_intra_op_parallelism or both or 1,
@@ -212,7 +212,7 @@ def _session_config(flags: Flags) -> bytes:
 
 
 def _model_configs(flags: Flags) -> list[pb.ModelConfig]:
-    """Models to serve, from the config file or the flags. Raises ServingError, OSError, FlagError."""
+    """Return the models to serve, from the config file or the flags. Raises ServingError, OSError, FlagError."""
     if flags.model_config_file:
         return versions.parse_config(Path(flags.model_config_file).read_text())
     if not flags.model_base_path:
@@ -221,7 +221,7 @@ def _model_configs(flags: Flags) -> list[pb.ModelConfig]:
 
 
 def _metrics_path(config_file: str) -> str | None:
-    """Path of `prometheus_config {enable: true path: "..."}`; None if monitoring is off. Raises FlagError, OSError."""
+    """Return the URL path of the Prometheus metrics; None if monitoring is off. Raises FlagError, OSError."""
     if not config_file:
         return None
     config = pb.MonitoringConfig()

@@ -1,4 +1,4 @@
-"""The RPCs on the manager, for gRPC and REST: find the version, run it, count the request."""
+"""Implements the RPCs: finds the version that a request names, runs it and records metrics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _WithSpec(Protocol):
 
 
 class Service:
-    """Thread-safe. Every method raises ServingError."""
+    """Thread-safe. Any method may raise ServingError."""
 
     def __init__(self, manager: Manager, metrics: Metrics, as_content: bool = False) -> None:
         self.manager, self.metrics = manager, metrics
@@ -34,7 +34,7 @@ class Service:
         return run_alone(self.predict_steps(request, timeout_ms, entrypoint))
 
     def predict_steps(self, request: pb.PredictRequest, timeout_ms: int, entrypoint: str) -> Steps[pb.PredictResponse]:
-        """Predict in two steps, so that requests can share a run of the session."""
+        """Predict in two steps (see Steps), so that requests can share a run of the session."""
         with self._counted("Predict", entrypoint, request) as servable:
             return (yield from data_plane.predict_steps(servable, request, timeout_ms, self._as_content))
 
@@ -77,7 +77,7 @@ class Service:
 
     @contextmanager
     def _counted(self, api: str, entrypoint: str, request: _WithSpec) -> Iterator[Servable]:
-        """Hold the version that a request names; record status and latency of the block in the metrics."""
+        """Hold the version that a request names; record the block's status and latency in the metrics."""
         started, code = time.perf_counter(), Code.UNKNOWN
         try:
             _require_spec(request)

@@ -1,4 +1,4 @@
-"""Which versions a model should serve: the model config, and the folders in its base path."""
+"""Determines which versions a model should serve, from its config and the folders in its base path."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def parse_config(text: str) -> list[pb.ModelConfig]:
 
 
 def check(configs: Sequence[pb.ModelConfig]) -> None:
-    """Raise ServingError if a list of models is invalid."""
+    """Raise ServingError if the model configs are invalid."""
     seen = set()
     for config in configs:
         if config.name in seen:

@@ -1,4 +1,4 @@
-"""Warm-up: replay the requests stored in a version before it becomes available."""
+"""Warm-up: replays the requests stored in a version before it becomes available."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_RECORDS: Final = 1000
 
 
 def replay(servable: Servable) -> int:
-    """Run every record; returns their number. Raises ServingError if one fails or the file is not a TFRecord file."""
+    """Run all records and return their number. Raises ServingError if one fails or the file is not a TFRecord file."""
     path = servable.folder / FILE
     if not path.is_file():
         return 0
@@ -69,6 +69,6 @@ def records(content: bytes) -> Iterator[bytes]:
 
 
 def _masked_crc(data: bytes) -> int:
-    """CRC-32C with the TFRecord format's mask: rotate right by 15 and add a constant."""
+    """Return the CRC-32C with the TFRecord format's mask: rotated right by 15 bits, plus a constant."""
     crc = int(google_crc32c.value(data))
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

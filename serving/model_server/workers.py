@@ -1,9 +1,9 @@
 """Threads that run blocking calls for the event loop: one while calls are short, more when a call takes long.
 
-Python runs one thread at a time. Threads whose calls take a fraction of a millisecond mostly pass the interpreter lock
-to each other and to the event loop. Here one worker runs call after call, and the event loop collects results in
-batches, which doubles the calls per second (docs/decisions/0011). When a call takes longer, another worker is added, so
-that the call does not delay others.
+Because of the GIL, threads whose calls take a fraction of a millisecond would mostly pass the lock to each other and to
+the event loop. Here, one worker runs call after call, and the event loop collects results in batches, which doubles the
+calls per second (docs/decisions/0011). When a call takes longer, another worker is added, so that the call does not
+delay others.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-STALL_S: Final = 0.005  # a call that runs longer gets another worker beside it
-MAX_UNDELIVERED: Final = 32  # results that may wait before the event loop is woken
+STALL_S: Final = 0.005  # if all current calls run longer, another worker is added
+MAX_UNDELIVERED: Final = 32  # the event loop is woken when this many results are waiting
 Result = TypeVar("Result")
 
 
 class Workers:
-    """Up to `limit` daemon threads for one event loop: the one that calls `run`."""
+    """Up to `limit` daemon threads for the event loop that calls `run`."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -34,7 +34,7 @@ class Workers:
         self._watching = False
 
     async def run(self, call: Callable[[], Result]) -> Result:
-        """Return or raise what `call` does. If the caller is cancelled first, the call is never made."""
+        """Run `call` in a worker. If the caller is cancelled first, the call is never made."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._pending.append((future, call))
@@ -58,7 +58,7 @@ class Workers:
                 threading.Thread(target=self._work, name=f"request-{self._threads}", daemon=True).start()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Every STALL_S while busy: deliver results, and add a worker if all current calls are stalled."""
+        """Deliver results, and add a worker if all current calls are stalled. Repeats every STALL_S while busy."""
         self._deliver()
         now = time.monotonic()
         if self._pending and all(now - started > STALL_S for started in list(self._started_at.values())):
@@ -84,11 +84,11 @@ class Workers:
                 self._results.append((future, None, e))
             if len(self._results) >= MAX_UNDELIVERED or not self._pending:
                 self._wake_loop(future.get_loop())
-            del future, call  # an idle thread keeps nothing alive
+            del future, call  # so that an idle thread does not keep them alive
 
     def _wait_for_call(self, thread: int) -> None:
         with self._wake:
-            # In this order: `run` appends a call before it looks at _started_at, and wakes a worker if that is empty.
+            # The order matters: `run` appends a call first, and then adds a worker if _started_at is empty.
             self._started_at.pop(thread, None)
             while not self._pending:
                 self._idle += 1
@@ -96,7 +96,7 @@ class Workers:
                 self._idle -= 1
 
     def _wake_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        with suppress(RuntimeError):  # the loop is closed: no one waits for the results
+        with suppress(RuntimeError):  # the loop is closed: nothing waits for the results
             loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:

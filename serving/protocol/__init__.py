@@ -1,1 +1,1 @@
-"""Messages and tensors in TensorFlow Serving's wire format, for client and server. Imports no TensorFlow."""
+"""Messages and tensors in TensorFlow Serving's wire format, shared by client and server. Imports no TensorFlow."""

@@ -1,4 +1,4 @@
-"""numpy arrays to TensorProto and back, without TensorFlow."""
+"""Converts numpy arrays to and from TensorProto, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from serving.protocol import serving_pb2 as pb
 
 Array = npt.NDArray[Any]
 
-# DataType -> (numpy dtype, typed field of its values). Types that numpy does not have are left out.
+# DataType -> (numpy dtype, typed field of its values). Types without a numpy equivalent are omitted.
 _TYPES: Final[dict[int, tuple[npt.DTypeLike, str]]] = {
     pb.DT_FLOAT: (np.float32, "float_val"),
     pb.DT_DOUBLE: (np.float64, "double_val"),
@@ -31,22 +31,22 @@ _TYPES: Final[dict[int, tuple[npt.DTypeLike, str]]] = {
     pb.DT_UINT64: (np.uint64, "uint64_val"),
 }
 _DATA_TYPES: Final = {np.dtype(dtype): data_type for data_type, (dtype, _) in _TYPES.items()}
-_DT_STRING: Final = int(pb.DT_STRING)  # looking it up in `pb` takes longer than the rest of a function here
+_DT_STRING: Final = int(pb.DT_STRING)  # as int: an enum lookup in `pb` takes longer than the rest of a function here
 _DT_HALF: Final = int(pb.DT_HALF)
 _DT_COMPLEX64: Final = int(pb.DT_COMPLEX64)
 _RAW: Final = {np.dtype(np.float32): 0x2A, np.dtype(np.float64): 0x32}  # tags of float_val (5) and double_val (6)
-MAX_ELEMENTS: Final = 2**31  # a larger shape is an attack, not a tensor
+MAX_ELEMENTS: Final = 2**31  # larger shapes are rejected as malicious
 MAX_FILLED: Final = 2**24  # elements of a tensor that repeats its last value: a few bytes must not allocate gigabytes
 
 
 class TensorError(ValueError):
-    """A TensorProto that contradicts itself, or a dtype that has no TensorProto form."""
+    """An inconsistent TensorProto, or a dtype without a TensorProto equivalent."""
 
 
 def numpy_dtype(data_type: int) -> np.dtype[Any]:
     """Return the numpy dtype of a DataType; object for DT_STRING. Raises TensorError if numpy has no such type."""
     if data_type not in _TYPES:
-        raise TensorError(f"data type {data_type} has no numpy form")
+        raise TensorError(f"data type {data_type} has no numpy equivalent")
     return np.dtype(_TYPES[data_type][0])
 
 
@@ -57,7 +57,7 @@ def data_type_of(array: Array) -> int:
     try:
         return int(_DATA_TYPES[array.dtype])
     except KeyError:
-        raise TensorError(f"dtype {array.dtype} has no TensorProto form") from None
+        raise TensorError(f"dtype {array.dtype} has no TensorProto equivalent") from None
 
 
 def to_proto(values: Any, *, content: bool = False) -> pb.TensorProto:
@@ -69,7 +69,7 @@ def to_proto(values: Any, *, content: bool = False) -> pb.TensorProto:
             TensorFlow Serving responds with typed fields, so a server leaves this off.
 
     Raises:
-        TensorError: the dtype has no TensorProto form.
+        TensorError: the dtype has no TensorProto equivalent.
     """
     proto = pb.TensorProto()
     fill_proto(proto, np.asarray(values), content=content)
@@ -84,7 +84,7 @@ def fill_proto(proto: pb.TensorProto, array: Array, *, content: bool = False) ->
     elif content:
         proto.tensor_content = array.tobytes()
     elif array.dtype in _RAW:
-        # A packed field holds the array's own bytes: this creates no Python number for each value.
+        # A packed field is the array's raw bytes: copy them, without creating a Python number for each value.
         raw = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
         proto.MergeFromString(bytes([_RAW[array.dtype]]) + _varint(len(raw)) + raw)
     else:
@@ -99,7 +99,7 @@ def fill_proto(proto: pb.TensorProto, array: Array, *, content: bool = False) ->
 
 @lru_cache(maxsize=1024)
 def _head(data_type: int, shape: tuple[int, ...]) -> bytes:
-    """Return a serialized TensorProto without values. A scalar has the empty shape, not none."""
+    """Return a serialized TensorProto without values. A scalar gets an empty shape, not a missing one."""
     dims = [pb.TensorShapeProto.Dim(size=size) for size in shape]
     head = pb.TensorProto(dtype=data_type, tensor_shape=pb.TensorShapeProto(dim=dims))  # type: ignore[arg-type]
     return bytes(head.SerializeToString())
@@ -129,7 +129,7 @@ def from_proto(proto: pb.TensorProto) -> Array:
     for size in shape:
         count *= size
         if size < 0 or count > MAX_ELEMENTS:
-            raise TensorError(f"impossible shape {list(shape)}")
+            raise TensorError(f"invalid shape {list(shape)}")
     if proto.tensor_shape.unknown_rank:
         raise TensorError("shape of unknown rank")
     if proto.tensor_content and proto.dtype != _DT_STRING:

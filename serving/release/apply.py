@@ -1,17 +1,17 @@
 """Moves the labels `stable` and `canary` on a running server without a failed request.
 
-TensorFlow Serving requires this order, and a `kill -9` may come after any step:
+TensorFlow Serving requires this order, and the process may be killed (`kill -9`) after any step:
 
 1. write the pending change to release.json; from then on the Pusher does not delete its version;
 2. have the server load the version beside the others, and wait until it is AVAILABLE;
-3. move the label, and check it by a request;
+3. move the label, and check it with a request;
 4. write the new release to release.json, and append it to the history;
-5. write the model config file from it (each start of a server does this too);
-6. have the server unload what is no longer needed;
+5. write the model config file for the new release (as every server start does);
+6. have the server unload the versions that are no longer needed;
 7. remove the pending change.
 
-A server that restarts before step 4 serves the old release, after it the new one. Running the same command again
-completes the change. If step 2 or 3 fails, the server gets its old config back and the labels stay.
+A server that restarts before step 4 serves the old release, and after step 4 the new one. Running the same command
+again completes the change. If step 2 or 3 fails, the server's old config, labels included, is restored.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ if TYPE_CHECKING:
 
 
 class Decision(NamedTuple):
-    """The version that a command concerns, and the release that it wants."""
+    """The version that a command affects, and the release to apply."""
 
     version: int
     wanted: Release
 
 
 Choose = Callable[[Release, int | None], Decision]
-"""From the current release and the requested version (None: the command's default)."""
+"""Makes a Decision from the current release and the requested version (None: the command's default)."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What a command has done.
+    """The result of a command.
 
     Attributes:
-        version: that it concerned.
-        changed: False if the labels were already so.
-        in_effect: False if no server is running: then it takes effect at the next start.
-        seconds: until the last step was done.
+        version: the version that the command affected.
+        changed: False if the labels were already as requested.
+        in_effect: False if no server is running; the change then takes effect at the next start.
+        seconds: the time that all steps took.
     """
 
     action: str
@@ -70,10 +70,10 @@ class Change:
 
 
 def apply(home: Path, action: str, requested: int | None, reason: str, choose: Choose) -> Change:
-    """Decide under the lock of the home, then apply the decision. A concurrent command waits.
+    """Make the decision and apply it while holding the home's lock. Concurrent commands wait.
 
     Raises:
-        UserError: the decision is refused, the version does not load, the server does not respond, or the home is
+        UserError: the command is rejected, the version does not load, the server does not respond, or the home is
             damaged.
     """
     reason = history.checked_reason(reason)
@@ -81,7 +81,7 @@ def apply(home: Path, action: str, requested: int | None, reason: str, choose: C
     with server.locked(home / "serving"):
         now, pending = _resume_pending(home, action, requested)
         if pending is not None:
-            requested = pending["version"]  # the default may be another version by now
+            requested = pending["version"]  # the default may have changed since
         version, wanted = choose(now, requested)
         changed = (now.stable, now.canary) != (wanted.stable, wanted.canary)
         done = replace(wanted, entry=now.entry)
@@ -136,7 +136,7 @@ def _needed(home: Path, release: Release) -> set[int]:
 
 
 def _check_needed(home: Path, now: Release, wanted: Release) -> None:
-    """Raise InputError unless all needed versions are present and all new ones are proven."""
+    """Raise InputError unless all needed versions are present and the new ones pass verification."""
     for version in _needed(home, wanted):
         check_pushed(home, version)
     for version in _needed(home, wanted) - {*now.labels.values()}:
@@ -148,7 +148,7 @@ def _move_labels(control: Control, home: Path, base: str, now: Release, wanted: 
     needed = _needed(home, wanted)
     together = loaded_versions(home, now) | loaded_versions(home, wanted) | needed
     before = control.versions()
-    # Without this condition, labels that a killed command has already moved would move back and forth.
+    # Without this condition, labels already moved by a killed command would move back and then forward again.
     if any(number not in before or before[number].state != "AVAILABLE" for number in needed):
         control.reload(model_config.text(base, together, now.labels))
         control.wait_available(needed, before)
@@ -159,7 +159,7 @@ def _move_labels(control: Control, home: Path, base: str, now: Release, wanted: 
 def _restore(
     control: Control, home: Path, base: str, now: Release, pending: dict[str, Any], error: BaseException
 ) -> None:
-    """Give the server its old config back and record the failure. A server that has ended restarts with it anyway."""
+    """Restore the server's old config and record the failure. A server that has exited restarts with that config."""
     with suppress(UserError):
         control.reload(model_config.of_release(home, base, now))
     problem = error.problem if isinstance(error, UserError) else type(error).__name__

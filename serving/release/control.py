@@ -1,4 +1,4 @@
-"""Has a running server load versions and move labels, and checks that it did."""
+"""Tells a running server to load versions and move labels, and verifies the result."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from serving.client.grpc import CODE_NAMES, MODEL_SERVICE, GrpcClient
 from serving.protocol import serving_pb2 as pb
 
 STATUS_TIMEOUT_S: Final = 5.0
-RELOAD_TIMEOUT_S: Final = 30.0  # a reload waits only for new models, and there are none
+RELOAD_TIMEOUT_S: Final = 30.0  # short: a reload waits only for new models, and here there are none
 LOAD_TIMEOUT_S: Final = 120.0
 UNLOAD_TIMEOUT_S: Final = 30.0
 POLL_S: Final = 0.02
-STALE_S: Final = 3.0  # a server polls its folder once a second: until then it may report an earlier attempt
+STALE_S: Final = 3.0  # a server polls its folder once a second; until it does, it may report an earlier attempt
 
 
 class Control(GrpcClient):
-    """Client of the ModelService of a server on loopback, over gRPC."""
+    """gRPC client of the ModelService of a server on loopback."""
 
     def __init__(self, grpc_port: int) -> None:
         super().__init__(f"127.0.0.1:{grpc_port}", timeout_s=STATUS_TIMEOUT_S)
@@ -52,10 +52,10 @@ class Control(GrpcClient):
         """Wait until versions are loaded and warmed up.
 
         Args:
-            stale: states before the server was asked to load them: an error among these is from an earlier attempt.
+            stale: states before the server was asked to load them; an error in these is from an earlier attempt.
 
         Raises:
-            InputError: one does not load (with the server's message), or not within LOAD_TIMEOUT_S.
+            InputError: a version does not load (with the server's message), or not within LOAD_TIMEOUT_S.
             ServingClientError: the server does not respond.
         """
         started = time.monotonic()
@@ -69,7 +69,7 @@ class Control(GrpcClient):
                 if status.error_code != "OK" and fresh:
                     raise InputError(
                         f"version {status.version} does not load: {status.error_code}: {status.error_message}",
-                        "The versions served before are still served.",
+                        "The previous versions are still being served.",
                     )
             if waited_s > LOAD_TIMEOUT_S:
                 raise InputError(f"version {missing[0]} did not load within {LOAD_TIMEOUT_S:.0f} s")
@@ -81,7 +81,8 @@ class Control(GrpcClient):
         while (highest := max(self.available(), default=None)) != version:
             if time.monotonic() > deadline:
                 raise InputError(
-                    f"requests without a label get version {highest}, not {version}, after {UNLOAD_TIMEOUT_S:.0f} s",
+                    f"requests without a label still get version {highest}, not {version}, "
+                    f"after {UNLOAD_TIMEOUT_S:.0f} s",
                     "The labels have moved. Run the command again to finish, or restart: make stop, make serve",
                 )
             time.sleep(POLL_S)
@@ -91,4 +92,4 @@ class Control(GrpcClient):
         for label, expected in labels.items():
             found = self.metadata(contract.MODEL_NAME, label=label).version
             if found != expected:
-                raise InputError(f"label {label} is on version {found}, not {expected}")
+                raise InputError(f"label {label} points to version {found}, not {expected}")

@@ -1,4 +1,4 @@
-"""What promote, canary and rollback decide. apply.py puts a decision into effect."""
+"""The decisions of promote, canary, rollback and unpin; apply.py applies them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ EARLIER_KEPT: Final = 50
 
 
 def promote(home: Path, version: int | None = None, *, reason: str = "") -> Change:
-    """Make a version the stable one; default: the canary, or without a canary the newest pushed version.
+    """Make a version stable; default: the canary or, without a canary, the newest pushed version.
 
     Raises:
-        UserError: the version is missing, not proven or does not load; the server does not respond; the home is
-            damaged.
+        UserError: the version is missing, fails verification or does not load; the server does not respond; the home
+            is damaged.
     """
 
     def choose(now: Release, requested: int | None) -> Decision:
@@ -33,17 +33,17 @@ def promote(home: Path, version: int | None = None, *, reason: str = "") -> Chan
 
 
 def canary(home: Path, version: int | None = None, *, reason: str = "") -> Change:
-    """Put a version under test as the canary; default: the newest pushed version. Raises UserError, as `promote`."""
+    """Test a version as the canary; default: the newest pushed version. Raises UserError, like `promote`."""
 
     def choose(now: Release, requested: int | None) -> Decision:
         chosen = _first(requested, _newest(home))
         if now.stable is None:
             raise UsageError(
-                "no version is stable yet, and a canary is compared with the stable one",
+                "no version is stable yet, so there is nothing to compare a canary with",
                 "First: python -m serving promote VERSION",
             )
         if chosen == now.stable:
-            raise UsageError(f"version {chosen} is the stable one", "Name another: python -m serving canary VERSION")
+            raise UsageError(f"version {chosen} is the stable one", "Choose another: python -m serving canary VERSION")
         return Decision(chosen, replace(now, canary=chosen))
 
     return apply(home, "canary", version, reason, choose)
@@ -63,14 +63,14 @@ def clear_canary(home: Path, *, reason: str = "") -> Change:
 def rollback(home: Path, version: int | None = None, *, reason: str = "") -> Change:
     """Make an earlier version stable again, by default the previous stable one, and withdraw the canary.
 
-    A second rollback goes one version further back, not forward again. Raises UserError, as `promote`.
+    A second rollback goes back one more version, not forward again. Raises UserError, like `promote`.
     """
 
     def choose(now: Release, requested: int | None) -> Decision:
         before = _stable_versions(home, now)[:-1]
         available = [number for number in before if number in pushed_versions(home) and number != now.stable]
         if requested is None and not available:
-            known = f"{list_pushed(home)}. Name one: python -m serving rollback VERSION"
+            known = f"{list_pushed(home)}. Choose one: python -m serving rollback VERSION"
             raise UsageError("there is no earlier stable version", known)
         chosen = available[-1] if requested is None else requested
         if chosen != now.stable and chosen in before:
@@ -81,7 +81,7 @@ def rollback(home: Path, version: int | None = None, *, reason: str = "") -> Cha
 
 
 def unpin(home: Path, *, reason: str = "") -> Change:
-    """Remove both labels: as before the first promotion, the newest pushed version is served. Raises UserError."""
+    """Remove both labels, so that the newest pushed version is served as before any promotion. Raises UserError."""
 
     def choose(_: Release, requested: int | None) -> Decision:
         return Decision(_first(requested, _newest(home)), Release())
@@ -90,7 +90,7 @@ def unpin(home: Path, *, reason: str = "") -> Change:
 
 
 def _stable_versions(home: Path, release: Release) -> tuple[int, ...]:
-    """Return the stable versions in order, the current one last. Without labels, these are all pushed versions."""
+    """Return the stable versions in order, the current one last. Without labels, all pushed versions count."""
     return tuple(pushed_versions(home)) if release.stable is None else (*release.earlier, release.stable)
 
 
@@ -109,5 +109,5 @@ def _newest(home: Path) -> int:
 
 
 def _first(*candidates: int | None) -> int:
-    """Return the first that is not None."""
+    """Return the first candidate that is not None."""
     return next(candidate for candidate in candidates if candidate is not None)

@@ -1,4 +1,4 @@
-"""The history: who changed which version is served, when and why. One JSON object per line, append-only."""
+"""The release history: who changed the served version, when and why. One JSON object per line, append-only."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Entry = dict[str, Any]
 
 
 def checked_reason(reason: str) -> str:
-    """Return the reason without surrounding space. Raises UsageError if it is too long."""
+    """Return the reason without surrounding whitespace. Raises UsageError if it is too long."""
     if len(reason) > MAX_REASON_CHARS:
-        raise UsageError(f"the reason has {len(reason):,} characters", f"At most {MAX_REASON_CHARS:,} are kept.")
+        raise UsageError(f"the reason has {len(reason):,} characters", f"The maximum is {MAX_REASON_CHARS:,}.")
     return reason.strip()
 
 
 def user() -> str:
-    """Return the user of this process: the name, or the number if there is none."""
+    """Return the name of this process's user, or the user ID if it has no name."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -36,9 +36,9 @@ def user() -> str:
 
 
 def append(home: Path, entry: Entry) -> None:
-    """Append an entry in one write, durable when this returns. Raises InputError.
+    """Append an entry in one write; it is durable on return. Raises InputError.
 
-    A last line that a crash has cut off remains as a line of its own.
+    A last line truncated by a crash is kept as a separate line.
     """
     path = home / HISTORY_FILE
     try:
@@ -59,7 +59,7 @@ def append(home: Path, entry: Entry) -> None:
 
 
 def read(home: Path) -> list[Entry]:
-    """Return all entries, oldest first; an unreadable line as `{"damaged": its text}`. Raises InputError."""
+    """Return all entries, oldest first; an unreadable line becomes `{"damaged": its text}`. Raises InputError."""
     path = home / HISTORY_FILE
     try:
         lines = path.read_bytes().split(b"\n")
@@ -71,13 +71,13 @@ def read(home: Path) -> list[Entry]:
 
 
 def complete(entries: list[Entry], latest: Entry | None) -> list[Entry]:
-    """Return the entries and, if a kill kept it from being recorded, the latest change."""
+    """Return the entries, and the latest change if its command was killed before appending it."""
     missing = latest is not None and all(known.get("id") != latest["id"] for known in entries)
     return [*entries, latest] if missing and latest is not None else entries
 
 
 def load(home: Path) -> list[Entry]:
-    """Return all entries with the latest change, which only release.json has after a kill. Raises InputError."""
+    """Return all entries, and the latest change if a kill left it only in release.json. Raises InputError."""
     entries = read(home)
     with suppress(InputError):  # the history must remain readable when release.json is damaged
         entries = complete(entries, read_release(home).entry)
@@ -92,12 +92,12 @@ def catch_up(home: Path, latest: Entry | None) -> None:
 
 
 def pending_change(action: str, requested: int | None, version: int, reason: str) -> Entry:
-    """Return the change that is about to be made; the entry will have the same id."""
+    """Return the change that is about to be made; its history entry will have the same id."""
     return {"id": uuid.uuid4().hex, "action": action, "asked": requested, "version": version, "reason": reason}
 
 
 def entry(before: Release, after: Release, pending: Entry, outcome: str) -> Entry:
-    """Return the entry of a change: what was done, by whom and when."""
+    """Return the history entry of a change: what was done, by whom and when."""
     return {
         "id": pending["id"],
         "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -1,4 +1,4 @@
-"""Compares the canary with the stable version on the same digits: should it be promoted?"""
+"""Compares the canary with the stable version on the same digits, to decide whether to promote it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Rules:
 
     Attributes:
         min_agreement: share of digits for which both predict the same class, 0..1.
-        max_accuracy_drop: how far its accuracy may be below the stable version's, 0..1, plus what chance explains: the
+        max_accuracy_drop: how far its accuracy may be below the stable version's, 0..1, plus a margin for chance: the
             standard error of the paired difference (McNemar, 1947), one-sided at 95 %.
-        max_latency_ratio: p99 latency over the stable version's; differences below LATENCY_FLOOR_MS do not count.
+        max_latency_ratio: canary p99 / stable p99 latency; differences below LATENCY_FLOOR_MS are ignored.
     """
 
     min_agreement: float
@@ -41,13 +41,13 @@ class Rules:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What one label predicted.
+    """Predictions of one label.
 
     Attributes:
-        version: that predicted.
-        classes: per digit; None if the request failed.
-        latencies_ms: of the requests that succeeded.
-        failure: message of the first that failed.
+        version: the version with the label.
+        classes: predicted class of each digit; None if the request failed.
+        latencies_ms: latencies of the successful requests.
+        failure: message of the first failed request.
     """
 
     version: int
@@ -57,10 +57,10 @@ class Predictions:
 
 
 def predict_both(client: Client, digits: Sequence[Digit]) -> dict[str, Predictions]:
-    """Send one request per digit and label; the labels alternate.
+    """Send one request per digit and label, alternating which label goes first.
 
     Raises:
-        ServingClientError: a request to the stable version failed. Failed requests to the canary are counted.
+        ServingClientError: a request to the stable version failed. Failed requests to the canary are only counted.
     """
     classes: dict[str, list[int | None]] = {label: [] for label in LABELS}
     latencies: dict[str, list[float]] = {label: [] for label in LABELS}
@@ -127,7 +127,7 @@ def compare(predictions: dict[str, Predictions], truth: Sequence[int | None], ru
     if agreement < rules.min_agreement:
         against.append(f"agreement {agreement:.4f} < {rules.min_agreement:.4f}")
     if lost - won > allowed:
-        against.append(f"{lost - won} digits fewer right of {count}, {allowed:.1f} allowed")
+        against.append(f"{lost - won} fewer of {count} digits correct, {allowed:.1f} allowed")
     before_ms, now_ms = figures["stable"]["p99_ms"], figures["canary"]["p99_ms"]
     if now_ms is not None and now_ms > max(before_ms * rules.max_latency_ratio, before_ms + LATENCY_FLOOR_MS):
         against.append(f"p99 latency {now_ms:.1f} ms > {rules.max_latency_ratio:g} x {before_ms:.1f} ms")

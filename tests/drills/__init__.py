@@ -1,1 +1,1 @@
-"""Faults injected into a home that is being served: what happens, and which version is served before and after."""
+"""Injects faults into a home that is being served, and checks which version is served before and after."""

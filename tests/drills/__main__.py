@@ -1,7 +1,7 @@
 """Run the drills: `python -m tests.drills` (`make drills`).
 
-Writes build/drills.json and build/drills.md, a table of faults and their results. The random kills are a command of
-their own: `python -m tests.drills.kills`.
+Writes build/drills.json and build/drills.md, a table of faults and their results. Random kills are a separate command:
+`python -m tests.drills.kills`.
 """
 
 from __future__ import annotations

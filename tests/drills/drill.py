@@ -1,4 +1,4 @@
-"""One drill: a fault in a home that is being served, and what must be true during it and after it."""
+"""One drill: a fault in a home that is being served, and the conditions that must hold during and after it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Row:
     """The result of a drill.
 
     Attributes:
-        fault: its name.
-        happened: in words.
-        before, after, repeated: the version that answered before the fault, after it, and after the pipeline was
+        fault: name of the fault.
+        happened: description of what happened.
+        before, after, repeated: the version that responded before the fault, after it, and after the pipeline was
             run again: v1, v2, ... by age.
-        answered: requests that were answered meanwhile.
-        problems: what should not have happened; [] is a pass.
+        answered: number of requests that were answered during the drill.
+        problems: violated conditions; [] if the drill passed.
     """
 
     fault: str
@@ -93,9 +93,9 @@ class DrillHome:
 
 
 def _run_again(product: Product, probe: Probe) -> None:
-    """Without any cleaning up: exit 0, the newest version answers and is valid, MLMD has no unfinished execution."""
+    """Without any clean-up: exit code 0, the newest version responds and is valid, MLMD has no unfinished execution."""
     expect_exit(product.run(*NEWEST), 0, "run again")
     expect(not product.unfinished_executions(), "MLMD has unfinished executions")
     newest = product.versions()[-1]
-    expect(probe.is_served(newest), f"version {probe.now} answers, {newest} is the newest")
+    expect(probe.is_served(newest), f"version {probe.now} responds, but {newest} is the newest")
     expect_exit(product.validate(), 0, "validate after the rerun")

@@ -1,13 +1,13 @@
-"""Kill the pipeline with `kill -9` at random times across whole runs: does it ever leave a bad state?
+"""Kills the pipeline with `kill -9` at random times across whole runs, and checks that it never leaves a bad state.
 
     python -m tests.drills.kills --kills 200      (about an hour; resumes where it was stopped)
 
 Each round starts `python -m pipeline run` with small settings and kills this process only, at a random time between 0
 and the duration of a whole run, which is estimated along the way. A server is running all the time. Most runs change
-settings, so that nodes run again instead of being cached. After every kill these must be true: each version is blessed
-and complete, the server answers from such a version with unchanged results, and no process of the run is left. After
-every twentieth kill and at the end the run is repeated without a kill: exit 0, MLMD has no unfinished execution, and
-`python -m pipeline validate` passes. Writes build/drills_kill.json after every kill.
+settings, so that nodes run again instead of being cached. After every kill, each version must be blessed and complete,
+the server must respond from such a version with unchanged results, and no process of the run may be left. After every
+twentieth kill and at the end, the run is repeated without a kill: it must exit with code 0, MLMD must have no
+unfinished execution, and `python -m pipeline validate` must pass. Writes build/drills_kill.json after every kill.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ START_UP: Final = "start-up"
 
 
 class Campaign:
-    """Kills in one home, with a record of each in a file, so that a stopped campaign resumes."""
+    """Kills in one home, each recorded in a file, so that a stopped campaign can be resumed."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         data = folder / "data"
@@ -44,7 +44,7 @@ class Campaign:
         self._record_file = folder / "kills.jsonl"
         self.records = [json.loads(line) for line in self._lines()]
         self._random = random.Random(seed * 1000 + len(self.records))
-        self._settings = len(self.records)  # number of the settings; a higher number is another model
+        self._settings = len(self.records)  # each number means other settings and thus another model
         self._data_settings = self._settings
         self._duration_s = 0.0
         self._nodes: list[str] = []
@@ -114,7 +114,7 @@ class Campaign:
         }
 
     def _running(self, logs_before: set[Path]) -> str:
-        """The node that was running when the run was killed: the last one with a log file."""
+        """Return the node that was running when the run was killed: the last one with a log file."""
         for folder in self._product.run_logs() - logs_before:
             for node in reversed(self._nodes):
                 if (folder / f"{node}.log").exists():
@@ -122,7 +122,7 @@ class Campaign:
         return START_UP
 
     def _bad_state(self, probe: Probe) -> list[str]:
-        """Violations of what must be true at any time."""
+        """Return violations of the conditions that must always hold."""
         probe.settle()
         bad = self._product.tampered_versions() + probe.violations + probe.failures[:3]
         if not wait_until(lambda: not self._product.leftover_processes()):
@@ -132,14 +132,14 @@ class Campaign:
         return bad
 
     def _repeat(self, probe: Probe) -> list[str]:
-        """Repeat a killed run; violations of what must be true then."""
+        """Repeat a killed run; return violations of the conditions that must hold afterwards."""
         done = self._product.run(*self._arguments())
         bad = [] if done.code == 0 else [f"repeated: exit code {done.code}: {done.stderr[-500:]}"]
         if unfinished := self._product.unfinished_executions():
             bad.append(f"{unfinished} unfinished executions after the end")
         newest = self._product.versions()[-1]
         if not probe.is_served(newest):
-            bad.append(f"version {probe.now} answers, {newest} is the newest")
+            bad.append(f"version {probe.now} responds, but {newest} is the newest")
         proof = self._product.validate()
         if proof.code:
             bad.append(f"validate: {proof.code}: {proof.stderr.strip()}")

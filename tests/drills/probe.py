@@ -50,7 +50,7 @@ class Probe:
 
     @property
     def now(self) -> int | None:
-        """The version that answered last."""
+        """The version of the latest response."""
         return self.served[-1] if self.served else None
 
     def settle(self) -> None:
@@ -59,17 +59,17 @@ class Probe:
         wait_until(lambda: self.answered + len(self.failures) >= before + 5)
 
     def is_served(self, version: int) -> bool:
-        """Whether this version answers, at once or a little later."""
+        """Return whether this version responds, now or a little later."""
         return wait_until(lambda: self.now == version)
 
     def restart(self) -> Done:
-        """Stop the server and start it again, as an operator does; no requests are sent meanwhile."""
+        """Stop the server and start it again, as an operator does. No requests are sent in the meantime."""
         with self._sending:
             self.product.down()
             return self.product.up(self.grpc_port, self.rest_port)
 
     def send_requests(self) -> None:
-        """Until `end` is called."""
+        """Send requests until `end` is called."""
         images = idx.read_images(idx.locate(self.product.data).test_images)[:IMAGES_PER_REQUEST]
         while not self._ended.wait(PAUSE_S):
             with self._sending, connect(f"127.0.0.1:{self.grpc_port}", attempts=1) as client:

@@ -1,4 +1,4 @@
-"""The product as an operator uses it: its commands, and what they leave in a home."""
+"""The product as an operator uses it: its commands, and their results in a home."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_THRESHOLDS: Final = ("gate.min_accuracy=0.9", "gate.min_class_recall=0.9
 
 
 def settings(*assignments: str) -> list[str]:
-    """Arguments of `pipeline run`: the thresholds of the drills, and further settings."""
+    """Return arguments of `pipeline run`: the thresholds for drills, and further settings."""
     return [word for assignment in (*DEFAULT_THRESHOLDS, *assignments) for word in ("--set", assignment)]
 
 
@@ -72,7 +72,7 @@ class Product:
         return release.pushed_versions(self.home)
 
     def tampered_versions(self) -> list[str]:
-        """Why versions are not what was blessed and pushed; [] if all are."""
+        """Return how versions differ from what was blessed and pushed; [] if none differs."""
         problems = []
         for version in self.versions():
             try:
@@ -82,13 +82,13 @@ class Product:
         return problems
 
     def recorded_versions(self) -> set[int]:
-        """Versions whose push MLMD has recorded."""
+        """Return the versions whose push is recorded in MLMD."""
         with closing(sqlite3.connect(self.home / "metadata.sqlite")) as database:
             rows = database.execute("SELECT string_value FROM ArtifactProperty WHERE name = 'pushed_version'")
             return {int(text) for (text,) in rows if text}
 
     def unfinished_executions(self) -> int:
-        """Executions that MLMD records as new or running."""
+        """Return the executions that MLMD records as new or running."""
         with closing(sqlite3.connect(self.home / "metadata.sqlite")) as database:
             marks = ",".join("?" * len(UNFINISHED_STATES))
             query = f"SELECT count(*) FROM Execution WHERE last_known_state IN ({marks})"
@@ -96,7 +96,7 @@ class Product:
             return int(count)
 
     def leftover_processes(self) -> list[int]:
-        """Ids of processes that use this home's artifacts, such as the server of InfraValidator."""
+        """Return the IDs of processes that use this home's artifacts, such as InfraValidator's server."""
         artifacts = str(self.home / "artifacts")
         found = []
         for process in psutil.process_iter():
@@ -108,7 +108,7 @@ class Product:
         return found
 
     def run_logs(self) -> set[Path]:
-        """Log folders of the runs so far. A node's file appears in them when the node begins."""
+        """Return the log folders of the runs so far. A node's file appears in them when the node starts."""
         return {path for path in self.home.glob("logs/*") if path.is_dir() and path.name != "validate"}
 
     def run_command(self, *arguments: str, data: Path | None = None) -> list[str]:

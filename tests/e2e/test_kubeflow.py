@@ -23,7 +23,7 @@ CLAIM = "digits-claim"
 
 
 def pushed(home: Path) -> list[Path]:
-    """Folders of the pushed versions in a home or on its volume in the cluster."""
+    """Return the folders of the pushed versions in a home, or on the volume in the cluster."""
     return [path for path in (home / "serving_model" / "mnist").iterdir() if path.name.isdecimal()]
 
 
@@ -33,7 +33,7 @@ def weights(version: Path) -> bytes:
 
 
 def reported(runs: Mapping[str, TaskRun], key: str) -> Any:
-    """The values of a key in the reports of tasks: metrics merged, else the last one."""
+    """Return the values of a key in the tasks' reports: for metrics all of them merged, otherwise the last one."""
     values = [run.report[key] for run in runs.values() if run.report.get(key) not in (None, {}, [])]
     if key == "metrics":
         return {name: round(value, 6) for metrics in values for name, value in metrics.items()}

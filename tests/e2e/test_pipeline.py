@@ -185,7 +185,7 @@ def test_deleted_and_damaged_files_make_their_nodes_run_again(
     next(model.rglob("variables.data*")).unlink()
     retrained = pipeline(*arguments)
     assert retrained.code == 0, retrained.stderr
-    assert "variables.data" in retrained.stderr  # the user is told
+    assert "variables.data" in retrained.stderr  # the file is named
     assert retrained.states["Transform"] == "cached"
     assert retrained.states["Trainer"] == "ran"
     assert retrained.json["metrics"] == first.json["metrics"]
@@ -231,7 +231,7 @@ def test_anomalies_stop_the_run_before_training(pipeline: Pipeline, tmp_path: Pa
     assert {done.states[node] for node in ("Transform", "Trainer", "Pusher")} == {"skipped"}
     assert versions(home) == []
     assert not list(home.glob("artifacts/Trainer/model/*"))
-    assert pipeline(*quick(spoiled, home)).code == 4  # never cached into passing
+    assert pipeline(*quick(spoiled, home)).code == 4  # a failed validation is never reused from the cache
 
 
 def test_a_second_run_in_the_same_home_is_refused_and_kill_9_needs_no_clean_up(

@@ -1,4 +1,4 @@
-"""From the pipeline to a prediction: run, serve, query, validate, stop, as a user does it."""
+"""From the pipeline to a prediction, as a user does it: run, serve, query, validate, stop."""
 
 from __future__ import annotations
 

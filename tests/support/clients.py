@@ -1,4 +1,4 @@
-"""Plain clients of a model server: tensorflow-serving-api's stubs and http.client, nothing of the product."""
+"""Independent clients of a model server: tensorflow-serving-api's stubs and http.client, no product code."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Response:
 
     @property
     def error(self) -> str:
-        """Text of an error body, which contains nothing else."""
+        """The error message of the body, which must contain nothing else."""
         ((key, text),) = self.json.items()
         assert key == "error"
         return str(text)
@@ -71,14 +71,14 @@ class Client:
         timeout_s: float = 20.0,
         **spec: Any,
     ) -> predict_pb2.PredictResponse:
-        """Predict; inputs are TensorProtos or what tf.make_tensor_proto accepts; `spec` as for `model_spec`."""
+        """Predict. Inputs are TensorProtos or values for tf.make_tensor_proto; `spec` as for `model_spec`."""
         request = predict_pb2.PredictRequest(model_spec=model_spec(name, **spec), output_filter=output_filter)
         for alias, value in (inputs or {}).items():
             request.inputs[alias].CopyFrom(tensor(value))
         return self.prediction.Predict(request, timeout=timeout_s)
 
     def sleep(self, milliseconds: int, timeout_s: float = 20.0) -> Any:
-        """Start a request to the model `slow`; returns its future."""
+        """Start a request to the model `slow`, and return its future."""
         request = predict_pb2.PredictRequest(model_spec=model_spec("slow"))
         request.inputs["milliseconds"].CopyFrom(tf.make_tensor_proto(milliseconds, tf.int64))
         return self.prediction.Predict.future(request, timeout=timeout_s)
@@ -115,7 +115,7 @@ class Client:
         return found.status.error_code, found.status.error_message
 
     def responding_version(self, name: str, **spec: Any) -> int:
-        """Return the version of a `versioned` model that responds, which its output and the model_spec both say."""
+        """Return which version of a `versioned` model responds; its output and the model_spec must agree."""
         response = self.predict(name, {"x": tf.constant([1.0])}, **spec)
         assert list(response.outputs["version"].int64_val) == [response.model_spec.version.value]
         return int(response.model_spec.version.value)
@@ -176,7 +176,7 @@ def example(**features: Any) -> tf.train.Example:
 
 @contextmanager
 def refused(code: grpc.StatusCode, text: str | None = None) -> Iterator[None]:
-    """The block must fail with this code and exactly this text (None: any)."""
+    """Assert that the block fails with this code and exactly this text (None: any)."""
     with pytest.raises(grpc.RpcError) as caught:
         yield
     assert caught.value.code() == code, caught.value.details()

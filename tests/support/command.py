@@ -1,4 +1,4 @@
-"""`python -m pipeline ...` in this process, for commands that import no TFX: a process of its own takes a second."""
+"""`python -m pipeline ...` in this process, for commands that import no TFX: a new process takes a second."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.conftest import Done
 
 
 def in_process(*arguments: str | Path) -> Done:
-    """Run a command of the pipeline; the environment is that of the test."""
+    """Run a command of the pipeline in the test's environment."""
     stdout, stderr, code = io.StringIO(), io.StringIO(), 0
     handler = signal.getsignal(signal.SIGTERM)
     try:

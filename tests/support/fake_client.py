@@ -16,8 +16,8 @@ class FakeClient(Client):
     """Classifies images by their brightest row; `size` is the model's input size in pixels.
 
     Attributes:
-        specs: of all requests so far.
-        shift: added to each class, to make it wrong.
+        specs: the model specs of all requests so far.
+        shift: added to each predicted class, to make it wrong.
     """
 
     def __init__(self, address: str = "fake", *, version: int = 7, size: int = 8, shift: int = 0) -> None:

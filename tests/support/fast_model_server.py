@@ -1,6 +1,6 @@
 """The embedded server with short intervals: `python -m tests.support.fast_model_server FLAGS`.
 
-It polls ten times as often as its flags say, and drains for a second or two instead of up to nine.
+It polls ten times as often as its flags specify, and drains for a second or two instead of up to nine.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """An emulation of open-source KFP's driver and launcher, to run a compiled package without a cluster.
 
-It does what their source does, not what TFX expects: each task has its own file system, inputs come from an object
-store by URI and without their types, each task has an undeclared output `executor-logs`, empty folders get lost, nulls
+It follows KFP's source, not the expectations of TFX: each task has its own file system, inputs come from an object
+store by URI and without their types, each task has an undeclared output `executor-logs`, empty folders are lost, nulls
 in metadata are rejected, and a volume exists only while a task that mounts it runs. Each task is a fork of
-module_host.py, which imports TFX once for all. Not emulated: pods, images, permissions, KFP's cache, parallel tasks.
+module_host.py, which imports TFX once. Not emulated: pods, images, permissions, KFP's cache, parallel tasks.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class TaskFailed(Exception):
 
 
 class Cluster:
-    """Object store and volumes in `root`, and the package to run. A context manager: tasks run only inside of it."""
+    """An object store and volumes in `root`, and the package to run. Tasks run only inside this context manager."""
 
     def __init__(self, root: Path, package: Path) -> None:
         self.spec, self.platform = yaml.safe_load_all(package.read_text())
@@ -86,11 +86,11 @@ class Cluster:
         return folder
 
     def content(self, artifact: Artifact) -> Path:
-        """Where the object store keeps an artifact."""
+        """Return the path of an artifact in the object store."""
         return self._objects / artifact["uri"].removeprefix("minio://")
 
     def downstream(self, node: str) -> set[str]:
-        """A node and all that depend on it."""
+        """Return a node and all nodes that depend on it."""
         found = {node}
         tasks = self.spec["root"]["dag"]["tasks"]
         while more := {k for k, t in tasks.items() if found & set(t.get("dependentTasks", []))} - found:
@@ -187,7 +187,7 @@ class Cluster:
         if code:
             return TaskRun(code, log, {})
         output_file = Path(executor_input["outputs"]["outputFile"])
-        written = json_format.Parse(output_file.read_text(), pb.ExecutorOutput())  # the launcher knows no other fields
+        written = json_format.Parse(output_file.read_text(), pb.ExecutorOutput())  # the launcher rejects other fields
         for key, artifact in outputs.items():
             for registered in written.artifacts[key].artifacts if key in written.artifacts else []:
                 assert registered.uri == artifact["uri"], "a task must not move its artifacts"
@@ -215,7 +215,7 @@ class Cluster:
 
 
 def _copy_files(source: Path, target: Path) -> None:
-    """Copy files only, as object stores do: empty folders get lost, a missing source is not an error."""
+    """Copy files only, like an object store: empty folders are lost, and a missing source is not an error."""
     for path in [source, *source.rglob("*")] if source.exists() else []:
         if path.is_file():
             place = target / path.relative_to(source) if path != source else target

@@ -1,6 +1,6 @@
 """A small API server of Kubeflow Pipelines over real HTTP: the routes that `submit` uses, and faults on request.
 
-Its responses have the shape of KFP's v2beta1 API. The states of the run come from a script.
+Its responses have the format of KFP's v2beta1 API. The states of the run come from a script.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class KfpServer:
 
     Attributes:
         script: (state of the run, task details) for each poll.
-        logs: by pod name.
-        token: the bearer token that it requires; None for none.
-        vanish_after: number of polls after which it closes its socket for good.
-        failed_polls: number of polls that fail first: one with half a body, the others with HTTP 503.
+        logs: logs by pod name.
+        token: the required bearer token; None if none is required.
+        vanish_after: number of polls after which the server closes its socket for good.
+        failed_polls: number of initial polls that fail: one with half a body, the others with HTTP 503.
         created: bodies of the requests that created runs.
         polls: number of polls so far.
     """

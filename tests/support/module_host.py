@@ -1,6 +1,6 @@
 """Runs `python -m MODULE ARGUMENTS` in forks of one process that has imported TFX, which takes 6 s of CPU each time.
 
-Only other people's packages stay imported: a fork imports ours anew, from its own working folder.
+Only third-party packages stay imported: a fork imports this project's packages again, from its own working folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TIMEOUT_S = 600
 
 
 class ModuleHost:
-    """The client of a host process: starts it with the first request, ends it with `close`."""
+    """The client of a host process: the first request starts the process, `close` ends it."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
@@ -36,7 +36,7 @@ class ModuleHost:
         stdout: Path,
         stderr: Path,
     ) -> int:
-        """Run a module to its end, with its output in files; returns the exit code, as subprocess.run does."""
+        """Run a module with its output in files; return the exit code, as subprocess.run does."""
         if self._process is None:
             command = [sys.executable, "-m", "tests.support.module_host"]
             root = Path(__file__).resolve().parents[2]

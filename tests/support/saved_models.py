@@ -54,7 +54,7 @@ def write_all(root: Path) -> None:
 
 
 def write_version(folder: Path, number: int) -> Path:
-    """Write, atomically, a version of `versioned`: x of any shape -> its number, a variable, in x's shape."""
+    """Atomically write a version of `versioned`: x of any shape -> the version number (a variable) in x's shape."""
     temporary = folder.parent / f"writing-{folder.name}"
 
     def build() -> Signatures:
@@ -77,7 +77,7 @@ def write_warmup(version: Path, *records: prediction_log_pb2.PredictionLog | byt
 
 
 def copy_version(source: Path, target: Path) -> Path:
-    """Copy a version atomically, as a good deployment does."""
+    """Copy a version atomically, as a correct deployment does."""
     temporary = target.parent / f"writing-{target.name}"
     shutil.copytree(source, temporary)
     return temporary.rename(target)
@@ -151,7 +151,7 @@ def _defaults() -> Signatures:
 
 
 def _slow() -> Signatures:
-    """TensorFlow has no sleep operation, but a data set has: before its one element and at its end."""
+    """TensorFlow has no sleep operation, but a data set can sleep: before its only element and at its end."""
     milliseconds = v1.placeholder(tf.int64, [], name="milliseconds")
     data_set = tf.data.Dataset.range(1).apply(sleep(1000 * milliseconds))
     slept = data_set.reduce(tf.constant(0, tf.int64), lambda _, value: value)

@@ -1,4 +1,4 @@
-"""A running server of the backend that SERVING_BACKEND names."""
+"""Runs a server of the backend named by SERVING_BACKEND."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ embedded_only = pytest.mark.skipif(BACKEND != "embedded", reason="TensorFlow Ser
 
 
 def missing_backend() -> str:
-    """Return why the backend is not available here; empty if it is."""
+    """Return why the backend is not available; an empty string if it is."""
     if BACKEND == "embedded":
         return ""
     if BACKEND == "binary":
@@ -50,8 +50,8 @@ def command(*flags: str, folder: Path, fast: bool = True) -> list[str]:
     """Return the command line of the backend.
 
     Args:
-        folder: mounted into a container.
-        fast: let the embedded server poll and drain faster than its flags and constants say.
+        folder: the folder to mount into a container.
+        fast: whether the embedded server polls and drains faster than its flags and constants specify.
     """
     if BACKEND == "embedded":
         return [sys.executable, "-m", "tests.support.fast_model_server" if fast else "serving.model_server", *flags]
@@ -63,7 +63,7 @@ def command(*flags: str, folder: Path, fast: bool = True) -> list[str]:
 
 
 def failed_start(folder: Path, *flags: str) -> tuple[int, str]:
-    """Return exit code and output of a server that must not start."""
+    """Return the exit code and output of a server that must fail to start."""
     done = subprocess.run(
         command(f"--port={free_port()}", *flags, folder=folder.parent),
         **{"cwd": ROOT, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "timeout": 60},
@@ -73,7 +73,7 @@ def failed_start(folder: Path, *flags: str) -> tuple[int, str]:
 
 
 def wait_for(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
-    """Poll until the condition returns something true; returns it."""
+    """Poll until the condition returns a true value, and return that value."""
     end = time.monotonic() + timeout_s
     while True:
         if found := condition():

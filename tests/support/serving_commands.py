@@ -1,4 +1,4 @@
-"""The commands of `python -m serving` in this process, without the start of another one."""
+"""The commands of `python -m serving` in this process, without starting another one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small training run for tests; as a program, a process that can be killed, or one of several workers.
+"""A small training run for tests. As a program: a process that can be killed, or one of several workers.
 
 python -m tests.support.training CHECKPOINTS WEIGHTS.npz '{"steps": 500}'
 
@@ -26,7 +26,7 @@ from tests.support.synthetic import digits
 
 SIZE = 12
 SCALE = PixelScale(np.full(SIZE * SIZE, 1 / 255, np.float32), np.zeros(SIZE * SIZE, np.float32))
-# Compiling takes most of a small run's time: less without augmentation, and with a number of steps that is not a
+# Compiling takes most of a small run's time. It takes less without augmentation, and if the number of steps is not a
 # multiple of MAX_UNROLLED_STEPS.
 SMALL = {
     "steps": 151,
@@ -64,7 +64,7 @@ def run(
     scale: PixelScale = SCALE,
     report: Callable[[Point, float], None] = lambda point, rate: None,
 ) -> Trained:
-    strategy = distribution.create(settings.strategy)  # before anything else runs in TensorFlow
+    strategy = distribution.create(settings.strategy)  # before anything else uses TensorFlow
     source = Resident(split(600, 0), settings)
     return train(source, split(200, 1), scale, (SIZE, SIZE), 10, settings, strategy, checkpoints, report)
 

@@ -1,4 +1,4 @@
-"""What the faults share: the failure of a drill, and checks of the commands."""
+"""Shared by all faults: the failure of a drill, and checks of the commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ POLLS_S: Final = 2.5  # time in which the server polls the folder of versions tw
 
 
 class DrillFailed(AssertionError):
-    """The product did not do what it should."""
+    """The product did not behave as required."""
 
 
 def expect(condition: Any, message: str) -> None:
@@ -51,6 +51,6 @@ def restart_refused(probe: Probe) -> str:
     expect_exit(probe.restart(), 5, "up")
     expect_exit(probe.product.run(*NEWEST), 0)
     expect_exit(probe.restart(), 0, "up after the rerun")
-    probe.failures.clear()  # of the time without a server
+    probe.failures.clear()  # from the time without a server
     probe.settle()
     return "restart refused (exit 5) until the rerun has pushed it again"

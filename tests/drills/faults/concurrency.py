@@ -32,7 +32,7 @@ def two_pushers(product: Product, probe: Probe) -> str:
         expect(pusher.exitcode == 0, f"a pusher ended with {pusher.exitcode}")
     new = product.versions()[len(before) :]
     expect(len(new) == 2 * PUSHES, f"{len(new)} versions instead of {2 * PUSHES}")
-    expect(probe.is_served(new[-1]), f"version {probe.now} answers, {new[-1]} is the newest")
+    expect(probe.is_served(new[-1]), f"version {probe.now} responds, but {new[-1]} is the newest")
     return f"{len(new)} versions under {len(new)} numbers, each complete"
 
 
@@ -54,6 +54,6 @@ def second_run(product: Product, probe: Probe) -> str:
     second = product.run(*NEWEST)
     expect_exit(second, 5, "the second run")
     expect(first.wait() == 0, f"the first run: exit {first.returncode}")
-    expect(probe.is_served(product.versions()[-1]), f"version {probe.now} answers")
+    expect(probe.is_served(product.versions()[-1]), f"version {probe.now} responds")
     reason = second.stderr.splitlines()[0].removeprefix("error: ").replace(str(product.home), "the home")
     return f"the second: exit 5, {reason}; the first pushed"

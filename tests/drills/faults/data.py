@@ -36,7 +36,7 @@ def blind_to_one_digit(product: Product, _: Probe) -> str:
 
 
 def _relabelled(product: Product, change: Callable[[Any], Any]) -> Path:
-    """A copy of the data with other labels of the train split; eval split and test images keep theirs."""
+    """Return a copy of the data with wrong labels in the train split; the eval split and test set are unchanged."""
     folder = product.home.parent / "poisoned"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(product.data, folder)

@@ -40,7 +40,7 @@ def swapped_versions(product: Product, probe: Probe) -> str:
 
 
 def slowly_swapped_versions(product: Product, probe: Probe) -> str:
-    """The server sees every state in between."""
+    """The server sees every intermediate state."""
     _swap(product, POLLS_S)
     probe.settle()
     return validate_fails(product, "manifest")
@@ -55,7 +55,7 @@ def _swap(product: Product, pause_s: float) -> None:
 
 
 def half_copied_version(product: Product, probe: Probe) -> str:
-    """A copy by hand, in the order that TensorFlow Serving would load too early: the graph first."""
+    """A manual copy that starts with the graph, so that TensorFlow Serving would load the version too early."""
     newest = product.versions()[-1]
     source, partial = product.base / str(newest), product.base / str(newest + 1)
     partial.mkdir()
@@ -63,7 +63,7 @@ def half_copied_version(product: Product, probe: Probe) -> str:
     time.sleep(POLLS_S)
     shutil.copytree(source / "variables", partial / "variables")
     time.sleep(POLLS_S)
-    expect(probe.now == newest, f"version {probe.now} answers")
+    expect(probe.now == newest, f"version {probe.now} responds")
     expect_exit(product.validate(), 0, "validate")
     return "not loaded; `validate`: exit 0 (of the version that answers)"
 
@@ -74,7 +74,7 @@ def unblessed_version(product: Product, probe: Probe) -> str:
     (model, *_) = product.home.glob("artifacts/Trainer/model/*/Format-Serving")
     shutil.copytree(model, product.base / str(newest + 1))
     time.sleep(POLLS_S)
-    expect(probe.now == newest, f"version {probe.now} answers")
+    expect(probe.now == newest, f"version {probe.now} responds")
     return "not loaded"
 
 

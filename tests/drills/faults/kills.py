@@ -1,4 +1,4 @@
-"""`kill -9` of the pipeline while a certain node runs."""
+"""`kill -9` of the pipeline while a given node runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NODE_TIMEOUT_S: Final = 60.0
 
 
 def killed_at_every_node(product: Product, probe: Probe) -> str:
-    """With new data, so that every node runs. Each run resumes where the one before was killed."""
+    """With new data, so that every node runs. Each run resumes where the previous one was killed."""
     nodes = [node["id"] for node in product.run(*NEWEST).json["nodes"]]
     arguments = settings("train.seed=5", "data.eval_examples=105", "data.max_mean_intensity=0.51")
     hit = [_kill_at(product, probe, node, 0.0, arguments) for node in nodes]
@@ -37,7 +37,7 @@ def killed_in_infra_validator(product: Product, probe: Probe) -> str:
 
 
 def killed_in_pusher(product: Product, probe: Probe) -> str:
-    """Two models take turns, so that the one to push is never the newest version already."""
+    """Two models alternate, so that the model to push is never already the newest version."""
     expect_exit(product.run(*settings("train.seed=1")), 0)  # evaluates it against the other one
 
     def arguments(count: int) -> list[str]:
@@ -47,7 +47,7 @@ def killed_in_pusher(product: Product, probe: Probe) -> str:
 
 
 def _kill_often(product: Product, probe: Probe, node: str, arguments: Callable[[int], list[str]]) -> str:
-    """Kill until KILLS kills have hit the node, at moments spread over 1.2 times its duration."""
+    """Repeat until KILLS kills have hit the node, at times spread over 1.2 times its duration."""
     duration_s = max(_seconds(product)[node], 0.1)
     generator = random.Random(7)
     hits = count = 0
@@ -60,10 +60,10 @@ def _kill_often(product: Product, probe: Probe, node: str, arguments: Callable[[
 
 
 def _kill_at(product: Product, probe: Probe, node: str, delay_s: float, arguments: Sequence[str]) -> str:
-    """Start a run and kill it this long after a node began.
+    """Start a run and kill it `delay_s` after a node has started.
 
     Returns:
-        the node that was hit; "finished" if the run ended before
+        the node that was killed; "finished" if the run ended first
     """
     before = product.run_logs()
     process = product.start_run(*arguments)
@@ -86,7 +86,7 @@ def _has_begun(product: Product, before: set[Path], node: str) -> bool:
 
 
 def _seconds(product: Product) -> dict[str, float]:
-    """How long each node took when it last ran."""
+    """Return the duration of each node's last run."""
     found: dict[str, float] = {}
     for path in sorted(product.home.glob("logs/*/run.json")):
         nodes = json.loads(path.read_text())["nodes"]

@@ -1,4 +1,4 @@
-"""Trainings that go wrong."""
+"""Training runs that go wrong."""
 
 from __future__ import annotations
 

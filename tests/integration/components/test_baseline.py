@@ -24,7 +24,7 @@ from tests.support.pushed import folder, push
 
 
 def save(target: Path, seed: int, size: int = 4) -> Path:
-    """A SavedModel with our signature for images of `size` by `size` pixels and weights from `seed`."""
+    """A SavedModel with the product's signature for images of `size` by `size` pixels and weights from `seed`."""
     module = tf.Module()
     weights = np.random.default_rng(seed).normal(size=(size * size, 10))
     module.weights = tf.Variable(weights, dtype=tf.float32)
@@ -146,7 +146,7 @@ class Node:
         return choice
 
 
-def test_the_choice_changes_with_what_is_pushed_but_not_by_the_push_of_the_candidate(
+def test_the_choice_depends_on_pushed_versions_other_than_the_candidate(
     models: dict[str, Path], candidate: Path, tmp_path: Path
 ) -> None:
     node = Node(tmp_path, models["candidate"])
@@ -162,7 +162,7 @@ def test_the_choice_changes_with_what_is_pushed_but_not_by_the_push_of_the_candi
 def test_the_choice_stays_when_the_push_of_the_candidate_deleted_its_baseline(
     models: dict[str, Path], candidate: Path, tmp_path: Path
 ) -> None:
-    """push.keep_versions = 1: else the next run would evaluate and push the same model again."""
+    """With push.keep_versions = 1; otherwise the next run would evaluate and push the same model again."""
     node = Node(tmp_path, models["candidate"])
     first = push(tmp_path, 1, models["other"], weights_sha256="abc")
     assert node.run() == "1 abc"

@@ -1,4 +1,4 @@
-"""The gate on TFMA: what its bounds are and what is made of its figures."""
+"""The evaluation with TFMA: its thresholds, and the checks and metrics derived from its results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CONFIG = eval_config(GateSettings(min_accuracy=0.9, min_class_recall=0.8, max_ac
 GOOD = {"overall": {ACCURACY: 0.95}, "0": {ACCURACY: 0.97}, "8": {ACCURACY: 0.75}}
 
 
-def test_tfma_s_verdict_is_shown_by_metric_and_digit() -> None:
+def test_the_tfma_verdict_is_shown_by_metric_and_digit() -> None:
     found = {(c.metric, c.slice): c for c in checks(CONFIG, GOOD, None, {("8", "value")})}
     assert {key: check.passed for key, check in found.items()} == {
         ("accuracy", "overall"): True,

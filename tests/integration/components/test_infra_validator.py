@@ -1,4 +1,4 @@
-"""The exported model in a real server: blessed if it answers as evaluated, refused with a reason if not."""
+"""The exported model in a real server: blessed if it predicts as evaluated, otherwise rejected with a reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SETTINGS = InfraSettings(requests=5, max_p99_ms=10_000)
 
 
 class Linear(tf.Module):
-    """Small, and like the product's model from outside."""
+    """A small model with the same signature as the product's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,18 +66,18 @@ def test_a_good_model_is_blessed_and_its_server_is_gone(
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(p.info["cmdline"] or [])]
 
 
-def test_other_answers_than_the_evaluation_s_are_refused(
+def test_predictions_that_differ_from_the_evaluation_are_rejected(
     model: Path, expected: ReferencePredictions, tmp_path: Path
 ) -> None:
     off = expected.probabilities.copy()
-    off[-1] = np.roll(off[-1], 1)  # one image of 600, and not one that is asked about singly
+    off[-1] = np.roll(off[-1], 1)  # one image of 600, and not one that is sent singly
     changed = expected._replace(probabilities=off)
     verdict = infra_validator.validate(model, changed, tmp_path / "server", SETTINGS, "embedded")
     assert not verdict.blessed
     assert {check.metric for check in verdict.checks if not check.passed} == {"grpc_difference", "misread"}
 
 
-def test_a_model_that_loads_but_cannot_answer_is_refused_with_the_request_and_the_log(
+def test_a_model_that_loads_but_cannot_predict_is_rejected_with_request_and_log(
     model: Path, expected: ReferencePredictions, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken"
@@ -132,7 +132,7 @@ MEASURED = {
         *(("grpc_difference", 1e-4), ("rest_difference", float("nan")), ("misread", 1)),
     ],
 )
-def test_each_bound_is_one(figure: str, value: float) -> None:
+def test_each_bound_is_enforced(figure: str, value: float) -> None:
     assert all(check.passed for check in checks(InfraSettings(), MEASURED))
     failed = [c.metric for c in checks(InfraSettings(), MEASURED | {figure: value}) if not c.passed]
     assert failed == [figure]
@@ -148,7 +148,7 @@ with trial_server.running_server(Path(sys.argv[1]), Path(sys.argv[2]), "embedded
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's PR_SET_PDEATHSIG")
 def test_kill_9_leaves_no_server_behind(model: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", SERVE_AND_DIE, str(model), str(tmp_path / "server")]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=120)

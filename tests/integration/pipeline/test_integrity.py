@@ -1,4 +1,4 @@
-"""What lies below serving_model/, held against a real MLMD."""
+"""Compares the versions in serving_model/ with a real MLMD store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def store() -> MetadataStore:
 
 
 def record(store: MetadataStore, home: Path, version: int) -> int:
-    """Push a version and write it down; returns the artifact's id."""
+    """Push a version and record it; return the artifact's ID."""
     pushed = push(home, version)
     kind = mlmd.ArtifactType(name="PushedModel")
     artifact = mlmd.Artifact(type_id=store.put_artifact_type(kind), uri=str(home), state=mlmd.Artifact.LIVE)
@@ -36,7 +36,7 @@ def record(store: MetadataStore, home: Path, version: int) -> int:
     return int(number)
 
 
-def test_versions_are_held_against_their_records(store: MetadataStore, tmp_path: Path) -> None:
+def test_versions_are_compared_with_their_records(store: MetadataStore, tmp_path: Path) -> None:
     for version in (1, 2, 3):
         record(store, tmp_path, version)
     base = folder(tmp_path, 1).parent
@@ -46,11 +46,11 @@ def test_versions_are_held_against_their_records(store: MetadataStore, tmp_path:
     edited = json.loads((folder(tmp_path, 2) / manifest.FILE_NAME).read_text())
     (folder(tmp_path, 2) / manifest.FILE_NAME).write_text(json.dumps(edited | {"metrics": {"accuracy": 1.0}}))
     push(tmp_path, 4)  # killed before it was recorded
-    folder(tmp_path, 5).mkdir()  # half a copy
+    folder(tmp_path, 5).mkdir()  # an incomplete copy
     assert unverified_versions(store, base) == ([1, 2, 5], [4])
 
 
-def test_a_push_whose_version_is_gone_is_not_taken_from_the_cache(store: MetadataStore, tmp_path: Path) -> None:
+def test_a_push_of_a_deleted_version_is_not_reused_from_the_cache(store: MetadataStore, tmp_path: Path) -> None:
     gone, there = record(store, tmp_path, 1), record(store, tmp_path, 2)
     shutil.rmtree(folder(tmp_path, 1))
     assert unverified_versions(store, folder(tmp_path, 1).parent) == ([], [])
@@ -58,7 +58,7 @@ def test_a_push_whose_version_is_gone_is_not_taken_from_the_cache(store: Metadat
     assert states == {gone: mlmd.Artifact.DELETED, there: mlmd.Artifact.LIVE}
 
 
-def test_a_home_without_versions_has_none_in_doubt(store: MetadataStore, tmp_path: Path) -> None:
+def test_a_home_without_versions_has_no_unverified_versions(store: MetadataStore, tmp_path: Path) -> None:
     assert unverified_versions(store, tmp_path / "nothing") == ([], [])
 
 

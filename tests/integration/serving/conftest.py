@@ -1,4 +1,4 @@
-"""Servers with SavedModels of every kind. All tests that change nothing share one server."""
+"""Servers with SavedModels of every kind. All tests that do not change their server share one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def backend() -> str:
 
 @pytest.fixture(scope="session")
 def models(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return root/NAME/VERSION with each model of saved_models, and versions 1 to 5 of `versioned`. Read only."""
+    """Return root/NAME/VERSION with each model of saved_models, and versions 1 to 5 of `versioned`. Read-only."""
     from tests.support import saved_models
 
     root = tmp_path_factory.mktemp("models")

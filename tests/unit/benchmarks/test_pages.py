@@ -1,4 +1,4 @@
-"""Each block that a benchmark fills is in its page."""
+"""Every block that a benchmark fills exists in its page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line at its edge: what it loads, what it prints, its exit codes."""
+"""The command line: what it imports, what it prints, and its exit codes."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ def process(*arguments: str | Path) -> Done:
 )
 def test_nothing_heavy_is_imported_before_a_run(arguments: list[str]) -> None:
     loaded = modules_loaded_by(*arguments)
-    assert "typer" in loaded  # or the test looked at the wrong process
+    assert "typer" in loaded  # otherwise the test looked at the wrong process
     assert loaded.isdisjoint(HEAVY)
 
 
-def test_help_teaches() -> None:
+def test_help_shows_exit_codes_and_the_syntax_of_settings() -> None:
     done = in_process("--help")
     assert done.code == 0
     assert "Exit codes" in done.stdout
@@ -71,7 +71,7 @@ def test_help_teaches() -> None:
         (["status", "--home", "/nonexistent"], 5, "no finished run"),
     ],
 )
-def test_mistakes_end_in_words_and_the_documented_code(arguments: list[str], code: int, says: str) -> None:
+def test_mistakes_have_a_message_and_the_documented_exit_code(arguments: list[str], code: int, says: str) -> None:
     done = in_process(*arguments)
     assert done.code == code
     assert says in done.stderr
@@ -79,7 +79,7 @@ def test_mistakes_end_in_words_and_the_documented_code(arguments: list[str], cod
     assert done.stdout == ""
 
 
-def test_a_refused_run_is_json_too() -> None:
+def test_a_rejected_run_is_reported_as_json() -> None:
     done = in_process("run", "--json", "--set", "train.steps=0")
     assert done.code == 2
     assert done.json["status"] == "failed"
@@ -99,7 +99,7 @@ def test_bad_data_is_refused_before_anything_runs(data: Path, tmp_path: Path) ->
     assert not (tmp_path / "home" / "metadata.sqlite").exists()
 
 
-def test_a_database_that_is_none_is_named(data: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_named(data: Path, tmp_path: Path) -> None:
     (tmp_path / "metadata.sqlite").write_bytes(b"no database" * 400)
     done = process("run", "--home", tmp_path, "--set", f"data.source={data}")
     assert done.code == 5
@@ -107,7 +107,7 @@ def test_a_database_that_is_none_is_named(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stdout", ["closed", "no reader", "full"])
-def test_an_unusable_stdout_is_no_traceback(stdout: str, tmp_path: Path) -> None:
+def test_an_unusable_stdout_causes_no_traceback(stdout: str, tmp_path: Path) -> None:
     (tmp_path / "logs" / "1").mkdir(parents=True)
     (tmp_path / "logs" / "1" / "run.json").write_text('{"run_id": "1", "status": "pushed"}')
     tail = {"closed": ">&-", "no reader": "| true", "full": "> /dev/full"}[stdout]

@@ -25,7 +25,7 @@ def wrapped(inner: BaseException) -> BaseException:
     return raised(raise_wrapped)
 
 
-def test_an_error_for_the_user_keeps_its_words_and_code_through_any_wrapping() -> None:
+def test_a_wrapped_user_error_keeps_its_message_and_exit_code() -> None:
     message, code = explain("ExampleValidator", wrapped(DataAnomaliesError("odd", "mend it")), LOG)
     assert (message, code) == (f"ExampleValidator: odd\nmend it\nLog: {LOG}", 4)
 
@@ -39,14 +39,14 @@ def test_an_unexpected_error_names_node_cause_line_and_log() -> None:
     assert message.endswith(f"Log: {LOG}")
 
 
-def test_a_full_disk_is_said_whoever_met_it() -> None:
+def test_a_full_disk_is_reported_whatever_raised_the_error() -> None:
     for error in (OSError(errno.ENOSPC, "No space left on device"), RuntimeError("x.gz; No space left on device [op]")):
         message, code = explain("ExampleGen", wrapped(error), LOG)
         assert code == 5
         assert "the disk is full" in message
 
 
-def test_beams_textual_traceback_yields_our_line() -> None:
+def test_the_source_line_is_found_in_beams_textual_traceback() -> None:
     file = Path(__file__).resolve().parents[3] / "components" / "example_gen.py"
     error = RuntimeError(
         f'Traceback:\n  File "/x/beam.py", line 1\n  File "{file}", line 42, in process\nValueError: no'
@@ -55,7 +55,7 @@ def test_beams_textual_traceback_yields_our_line() -> None:
     assert root_cause(error) is error
 
 
-def test_a_circle_of_causes_ends() -> None:
+def test_a_cycle_of_causes_ends() -> None:
     a, b = ValueError("a"), ValueError("b")
     a.__cause__, b.__cause__ = b, a
     assert root_cause(a) is b

@@ -20,7 +20,7 @@ def test_without_a_terminal_each_finished_node_is_one_line() -> None:
         progress.finish("failed")
     lines = stream.getvalue().splitlines()
     assert [line.split()[:2] for line in lines] == [["ExampleGen", "cached"], ["Trainer", "failed"]]
-    assert lines[1].endswith("step 5 of 5 [loss 0.1]")  # brackets are no markup
+    assert lines[1].endswith("step 5 of 5 [loss 0.1]")  # brackets are not markup
     assert [node.state for node in progress.nodes] == ["cached", "failed", "skipped"]
 
 
@@ -51,7 +51,7 @@ print("after")
 """
 
 
-def test_libraries_write_to_files_and_we_to_the_screen(tmp_path: Path) -> None:
+def test_library_output_is_logged_and_user_output_is_shown(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CAPTURE, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -71,7 +71,7 @@ def test_wrong_overrides_say_what_to_do(override: str, says: str) -> None:
 
 
 @given(st.text(max_size=30))
-def test_any_override_is_taken_or_refused_in_words(override: str) -> None:
+def test_any_override_is_accepted_or_rejected_with_a_message(override: str) -> None:
     try:
         settings.load(DEFAULT, [override])
     except UsageError as e:

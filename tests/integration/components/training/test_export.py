@@ -110,7 +110,7 @@ def test_the_graph_is_the_model_applied_to_scaled_pixels(loaded: Any) -> None:
     np.testing.assert_allclose(outputs["probabilities"], expected, atol=1e-6)
 
 
-def test_signatures_are_the_contracts_and_nothing_is_keras(saved_model: Path, loaded: Any) -> None:
+def test_signatures_match_the_contract_and_nothing_is_keras(saved_model: Path, loaded: Any) -> None:
     inputs = {
         name: {key: (spec.dtype, spec.shape.as_list()) for key, spec in signature.structured_input_signature[1].items()}
         for name, signature in loaded.signatures.items()

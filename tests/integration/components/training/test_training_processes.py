@@ -1,4 +1,4 @@
-"""Training runs as processes of their own: killed and resumed, repeated, and as several replicas and workers.
+"""Training runs as separate processes: killed and resumed, repeated, and with several replicas and workers.
 
 All runs have the same settings, so that one uninterrupted run is the reference for all.
 """
@@ -33,7 +33,7 @@ TIMEOUT_S = 120
 
 
 def start(folder: Path, env: dict[str, str] | None = None, **settings: object) -> subprocess.Popen[str]:
-    """A run with its checkpoint and its weights in `folder`."""
+    """Start a run with its checkpoint and weights in `folder`."""
     folder.mkdir(exist_ok=True)
     given = json.dumps({**SETTINGS, **settings})
     command = [sys.executable, "-m", "tests.support.training", str(folder), str(folder / "weights.npz"), given]
@@ -43,7 +43,7 @@ def start(folder: Path, env: dict[str, str] | None = None, **settings: object) -
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """(step that the run resumed at, SHA-256 of its weights)"""
+    """Return (step that the run resumed at, SHA-256 of its weights)."""
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, err[-2000:]
     resumed, digest = out.splitlines()[-1].removeprefix("resumed ").split()
@@ -51,7 +51,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 def interrupt(process: subprocess.Popen[str], number: signal.Signals, step: int) -> int:
-    """Send a signal after this step; returns the last step that the run reported."""
+    """Send a signal after this step; return the last step that the run reported."""
     with process:
         assert process.stdout is not None
         last, sent = 0, False

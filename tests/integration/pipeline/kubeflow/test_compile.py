@@ -1,4 +1,4 @@
-"""The package that `compile` writes: reproducible, valid for KFP, and complete. Two tasks of it run under kfp.local."""
+"""The package that `compile` writes is reproducible, valid for KFP, and complete. Two of its tasks run in kfp.local."""
 
 from __future__ import annotations
 
@@ -119,15 +119,15 @@ def test_resources_of_an_unknown_node_are_rejected() -> None:
 def test_two_tasks_run_under_kfp_local(
     spec: dict[str, Any], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """kfp.local is KFP's own emulation, independent of ours. The second task reads an artifact of the first."""
+    """kfp.local is KFP's own emulation, independent of kfp_emulation.py. The second task reads the first's artifact."""
     tasks = spec["root"]["dag"]["tasks"]
     root = {**spec["root"], "dag": {"tasks": {node: tasks[node] for node in ("ExampleGen", "StatisticsGen")}}}
     package = yaml.safe_dump(spec | {"root": root}).replace(
         "mnist-tfx:0.1.0", "python:local"
-    )  # it wants a Python image
+    )  # kfp.local requires a Python image
     pipeline = components.load_component_from_text(package)
 
-    # Without a container engine kfp.local runs only Python functions; make it run our command as a process.
+    # Without a container engine, kfp.local runs only Python functions; make it run the command as a process.
     monkeypatch.setattr(SubprocessTaskHandler, "validate_not_container_component", lambda *_: None)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.chdir(ROOT)

@@ -143,7 +143,7 @@ def test_a_task_without_a_result_line_shows_the_end_of_its_log(package: Path, tm
     assert str(tmp_path / "logs" / RUN_ID / "Trainer.log") in done.stderr
 
 
-def test_without_logs_the_server_s_reason_is_shown(package: Path, tmp_path: Path) -> None:
+def test_without_logs_the_reason_from_the_server_is_shown(package: Path, tmp_path: Path) -> None:
     with KfpServer([("FAILED", task("Trainer", "FAILED", "image cannot be pulled"))]) as server:
         done = submit(package, server.host, tmp_path, "--wait")
     assert done.code == 1
@@ -162,7 +162,7 @@ def test_the_wait_ends_after_the_timeout(package: Path, tmp_path: Path) -> None:
     with KfpServer([("RUNNING", task("Trainer", "RUNNING"))]) as server:
         done = submit(package, server.host, tmp_path, "--wait", "--timeout", "0.5")
     assert done.code == 1
-    assert f"run {RUN_ID} has not ended after 0.5 s; it goes on" in done.stderr
+    assert f"run {RUN_ID} has not ended after 0.5 s; it continues" in done.stderr
 
 
 def test_interrupting_the_wait_leaves_the_run_alone(package: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The client over gRPC and REST with a real server: values, metadata and errors are the same over both."""
+"""The client with a real server: values, metadata and errors are the same over gRPC and REST."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def echo(client: Client, dtype: str, value: Any) -> Any:
 
 
 @pytest.mark.parametrize("dtype", VALUES)
-def test_numbers_return_bit_by_bit(client: Client, dtype: str) -> None:
+def test_numbers_survive_bit_for_bit(client: Client, dtype: str) -> None:
     sent, returned = np.asarray(VALUES[dtype]), echo(client, dtype, VALUES[dtype])
     assert (returned.dtype, returned.shape, returned.tobytes()) == (sent.dtype, sent.shape, sent.tobytes())
 

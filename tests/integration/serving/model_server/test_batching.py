@@ -47,7 +47,7 @@ def test_each_request_gets_its_own_response(batching: Server) -> None:
         list(clients.map(predict, range(150)))
 
 
-def test_more_rows_than_a_batch_can_have(batching: Server) -> None:
+def test_a_request_larger_than_a_batch(batching: Server) -> None:
     x = {"x": [[1.0]] * (MAX_BATCH_SIZE + 1)}
     with refused(grpc.StatusCode.INVALID_ARGUMENT, "Task size 9 is larger than maximum input batch size 8"):
         batching.predict("half", x)

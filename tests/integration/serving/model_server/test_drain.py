@@ -16,12 +16,12 @@ from tests.support.servers import embedded_only, model_config, wait_for
 
 @embedded_only
 def test_sigterm_under_load(start: Start, models: Path) -> None:
-    """Every accepted request gets its response, over gRPC and REST; then exit code 0. With the real constants."""
+    """With the real timeouts: every accepted request gets its response, over gRPC and REST; then exit code 0."""
     server = start(model_config("slow", models / "slow"), fast=False)
     calls = [server.sleep(100) for _ in range(5)]
     with ThreadPoolExecutor(5) as pool:
         posts = [pool.submit(server.post, "slow:predict", {"inputs": 100}) for _ in range(5)]
-        # When one has its response, the others have been accepted: they were sent before.
+        # Once one of them has its response, the others have been accepted, because all were sent before.
         wait_for(lambda: any(call.done() for call in calls) and any(post.done() for post in posts))
         started = time.monotonic()
         server.send_signal()
@@ -34,7 +34,7 @@ def test_sigterm_under_load(start: Start, models: Path) -> None:
 
 @embedded_only
 def test_sigterm_waits_no_longer_than_allowed(start: Start, models: Path) -> None:
-    """Neither for a request of a minute nor for a client that never sends its body."""
+    """Neither for a request that takes a minute nor for a client that never sends its body."""
     assert LAME_DUCK_S + DRAIN_S < 9  # orchestrators kill after 10 s
     server = start(model_config("slow", models / "slow"))
     call = server.sleep(60_000, timeout_s=90)
@@ -53,7 +53,7 @@ def test_sigterm_waits_no_longer_than_allowed(start: Start, models: Path) -> Non
 def test_a_signal_while_waiting_for_a_version(start: Start, tmp_path: Path) -> None:
     servers = [start(flags=(f"--model_base_path={tmp_path / 'missing'}",), wait=False) for _ in range(2)]
     for server, number in zip(servers, (signal.SIGTERM, signal.SIGINT), strict=True):
-        wait_for(lambda server=server: "missing" in server.output)  # it polls
+        wait_for(lambda server=server: "missing" in server.output)  # the server is polling
         assert not server.is_open()
         server.send_signal(number)
         assert server.wait(10) == 0

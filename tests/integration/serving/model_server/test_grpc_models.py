@@ -101,7 +101,7 @@ def test_status_refused(server: Server, version: int | None) -> None:
         server.status(name, version=version)
 
 
-# ---- health, and what is not there ----
+# ---- health, and requests that are not messages ----
 
 
 def health(server: Server, service: str) -> int:
@@ -143,6 +143,6 @@ def test_many_clients_at_once(server: Server) -> None:
 
 
 def test_more_slow_requests_than_threads(server: Server) -> None:
-    """None is refused: they wait for a thread."""
+    """None is rejected: they wait for a thread."""
     calls = [server.sleep(10) for _ in range(4 * (os.cpu_count() or 1) + 2)]
     assert all(list(call.result().outputs["slept"].int64_val) == [10] for call in calls)

@@ -73,8 +73,8 @@ def test_scalars(server: Server) -> None:
 
 
 @pytest.mark.parametrize("name", saved_models.DTYPES)
-def test_each_dtype_there_and_back(server: Server, name: str) -> None:
-    """Values may be sent in either form; they are returned in the typed field."""
+def test_each_dtype_survives_a_round_trip(server: Server, name: str) -> None:
+    """Values may be sent in either encoding; they are returned in the typed field."""
     dtype = tf.dtypes.as_dtype(name)
     values = [b"a", b"bc"] if name == "string" else np.array([0, 1, 1], dtype.as_numpy_dtype)
     sent = tf.make_tensor_proto(values, dtype)
@@ -93,7 +93,7 @@ def test_special_floats(server: Server) -> None:
     np.testing.assert_array_equal(values.double_val, [np.nan, np.inf, -np.inf, 0])
 
 
-def test_few_values_repeat_the_last_one(server: Server) -> None:
+def test_the_last_value_fills_the_rest_of_a_tensor(server: Server) -> None:
     given = proto(tf.float32.as_datatype_enum, [3, 1], float_val=[2.0, 4.0])
     assert list(server.predict("half", {"x": given}).outputs["y"].float_val) == [3.0, 4.0, 4.0]
 
@@ -109,7 +109,7 @@ def test_defaults_of_a_signature(server: Server) -> None:
     assert list(server.predict("defaults", {"x": [1.0], "bias": 5.0}).outputs["y"].float_val) == [6.0]
 
 
-def test_messages_beyond_4_mb_both_ways(server: Server) -> None:
+def test_messages_over_4_mb_in_both_directions(server: Server) -> None:
     values = np.arange(2_000_000, dtype=np.float32)
     output = server.predict("types", {"x": values}, signature="float32").outputs["y"]
     np.testing.assert_array_equal(tf.make_ndarray(output), values)
@@ -202,7 +202,7 @@ def test_duplicate_output_filter(server: Server) -> None:
         server.predict("half", X, output_filter=("y", "y"))
 
 
-def test_a_kernel_that_fails_says_where(server: Server) -> None:
+def test_a_kernel_error_names_the_node(server: Server) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         server.predict("pair", {"a": [1.0, 2.0], "b": [1.0, 2.0, 3.0]})
     assert caught.value.code() == INVALID

@@ -27,7 +27,7 @@ def base(tmp_path: Path) -> Path:
 
 
 def test_versions_by_folder(start: Start, base: Path, models: Path) -> None:
-    """In one server: a new version, broken ones, a missing base path, and finally no version."""
+    """One server gets a new version, then broken ones, a missing base path, and finally no version."""
     source = models / "versioned"
     saved_models.copy_version(source / "1", base / "00000001")
     for name in ("notes", "1.5", "x2", ".3"):
@@ -76,14 +76,14 @@ def test_versions_by_folder(start: Start, base: Path, models: Path) -> None:
     assert server.responding_version("versioned") == 3
     assert "error_message" in server.get("versioned").text
 
-    # While the base path is missing nothing changes.
+    # While the base path is missing, nothing changes.
     logged = len(server.output)
     base.rename(base.with_name("away"))
     wait_for(lambda: len(server.output) > logged)  # a poll has found it missing
     assert server.responding_version("versioned") == 3
     base.with_name("away").rename(base)
 
-    # Without any version on disk all are unloaded.
+    # Without any version on disk, all are unloaded.
     for child in list(base.iterdir()):
         if child.is_dir():
             shutil.rmtree(child)
@@ -95,7 +95,7 @@ def test_versions_by_folder(start: Start, base: Path, models: Path) -> None:
 
 
 def test_a_version_without_its_variables_loads_and_fails(start: Start, base: Path, models: Path) -> None:
-    """As in production: such a copy replaces the old version, and every request fails."""
+    """As in production, such a copy replaces the old version, and every request fails."""
     saved_models.copy_version(models / "versioned" / "1", base / "1")
     shutil.copytree(models / "versioned" / "2", base / "writing")
     shutil.rmtree(base / "writing" / "variables")
@@ -133,7 +133,7 @@ def test_an_old_version_stays_until_its_last_request_has_ended(start: Start, bas
 
 
 def test_the_config_file_is_polled(start: Start, models: Path) -> None:
-    """Errors in it are logged, and the old one stays; a label waits for its version."""
+    """Errors in the file are logged, and the old config stays active; a label waits for its version."""
     half, pair = model_config("half", models / "half"), model_config("pair", models / "pair")
     server = start(half, flags=("--model_config_file_poll_wait_seconds=1",))
     server.configure(half, pair)

@@ -1,4 +1,4 @@
-"""`--proven_only`: a version is loaded only if its manifest verifies. And `up --with-parent`."""
+"""`--proven_only`: only verified versions are loaded. Also `up --with-parent`."""
 
 from __future__ import annotations
 

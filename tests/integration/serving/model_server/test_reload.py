@@ -1,4 +1,4 @@
-"""ModelService.HandleReloadConfigRequest, labels, and the model config file that is polled."""
+"""ModelService.HandleReloadConfigRequest, and labels."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ BAD_CONFIGS = {
 
 @pytest.mark.parametrize("case", BAD_CONFIGS)
 def test_refused(server: Server, models: Path, case: str) -> None:
-    """The models served before are still served."""
+    """The previous models are still served."""
     reload(server, model_config("half", models / "half"))
     content, text = BAD_CONFIGS[case]
     with refused(INVALID, text):

@@ -52,7 +52,7 @@ def test_predict(server: Server, case: str) -> None:
 
 
 def test_strings_and_bytes(server: Server) -> None:
-    """Bytes are base64, and so are those of an output whose name ends in _bytes."""
+    """Bytes are sent as base64, and returned as base64 if the output's name ends in _bytes."""
     response = server.post("text:predict", {"instances": ["abc", b64(b"\0\xff"), "ä"]})
     assert response.code == 200
     rows = response.json["predictions"]
@@ -67,7 +67,7 @@ def test_strings_of_any_shape(server: Server, inputs: object) -> None:
     assert response.code == 200 and b64(b"abc")["b64"] in response.text
 
 
-def test_nan_and_infinity_are_bare(server: Server) -> None:
+def test_nan_and_infinity_are_unquoted(server: Server) -> None:
     body = b'{"signature_name": "float64", "instances": [NaN, Infinity, -Infinity, 1, 1.5]}'
     response = server.post("types:predict", body)
     assert response.code == 200
@@ -103,7 +103,7 @@ def test_booleans_accept_nothing_else(server: Server, value: object) -> None:
 
 
 @pytest.mark.parametrize("name", ["float16", "complex64", "complex128"])
-def test_types_that_json_does_not_have(server: Server, name: str) -> None:
+def test_dtypes_without_a_json_equivalent(server: Server, name: str) -> None:
     response = server.post("types:predict", {"signature_name": name, "instances": [1.0]})
     assert response.code in (400, 501)
 
@@ -122,7 +122,7 @@ def test_which_version_responds(server: Server, where: str) -> None:
     assert server.post(f"versioned{where}:predict", {"instances": [1]}).json == {"predictions": [expected]}
 
 
-def test_the_same_as_over_grpc(server: Server) -> None:
+def test_predictions_equal_those_over_grpc(server: Server) -> None:
     values = [0.1, 1 / 3, 1e-30, 12345.678]
     over_grpc = list(server.predict("half", {"x": values}).outputs["y"].float_val)
     assert server.post("half:predict", {"instances": values}).json["predictions"] == pytest.approx(over_grpc, rel=1e-7)

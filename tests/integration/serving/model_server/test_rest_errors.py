@@ -149,6 +149,6 @@ def test_status_of_unknown_models_and_versions(server: Server) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/v2/models/half", "/favicon.ico", "/v1"])
-def test_outside_of_v1(server: Server, path: str) -> None:
+def test_paths_outside_v1(server: Server, path: str) -> None:
     response = server.rest("GET", path)
     assert response.code == 404 and response.headers["content-type"].startswith("text/html")

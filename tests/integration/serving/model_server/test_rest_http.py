@@ -87,7 +87,7 @@ def test_metrics_count_refused_requests(server: Server) -> None:
 
 
 def test_a_body_beyond_the_limit(server: Server) -> None:
-    """It is refused before it is read; other requests are served meanwhile."""
+    """The request is rejected before its body is read; other requests are served in the meantime."""
     with server.connection() as connection:
         head = f"POST /v1/models/half:predict HTTP/1.1\r\nHost: a\r\nContent-Length: {2**40}\r\n\r\n"
         connection.sendall(head.encode() + b"x" * 1024**2)
@@ -112,7 +112,7 @@ def test_hostile_bytes_never_break_the_server(server: Server, port: str) -> None
         with server.connection(getattr(server, port)) as connection, suppress(ConnectionError):  # it may reset
             connection.settimeout(10)
             connection.sendall(garbage)
-            with suppress(OSError):  # not connected any more
+            with suppress(OSError):  # no longer connected
                 connection.shutdown(socket.SHUT_WR)
             wait_for(lambda connection=connection: connection.recv(65536) == b"")
     assert server.post("half:predict", X).code == 200
@@ -120,7 +120,7 @@ def test_hostile_bytes_never_break_the_server(server: Server, port: str) -> None
 
 
 def test_slow_clients_delay_no_one_and_may_disconnect(server: Server) -> None:
-    """Half of them have sent half of a head, half of them a head and half of a body."""
+    """Half of the clients have sent part of the headers, the others all headers and part of the body."""
     head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n"
     connections = [server.connection() for _ in range(50)]
     for index, connection in enumerate(connections):

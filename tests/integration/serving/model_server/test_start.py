@@ -19,7 +19,7 @@ X = {"x": [1.0]}
 
 
 def test_flags_for_one_model(start: Start, models: Path) -> None:
-    """Without --model_name the model is called default. Unknown flags are printed; health and metrics are off."""
+    """Without --model_name, the model is named "default". Unknown flags are printed; health and metrics are off."""
     flags = (
         f"--model_base_path={models / 'slow'}",
         *("--no_such_flag=1", "--enable_profiler=false"),
@@ -55,7 +55,7 @@ def test_a_bad_config_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("which", ["port", "rest_api_port"])
 def test_a_port_in_use(server: Server, models: Path, which: str) -> None:
-    """One line says so; the server that uses the port keeps serving."""
+    """It is reported in one line, and the server that uses the port keeps serving."""
     taken = server.port if which == "port" else server.rest_port
     flags = (f"--{which}={taken}", "--model_name=half", f"--model_base_path={models / 'half'}")
     code, output = failed_start(models, *flags)

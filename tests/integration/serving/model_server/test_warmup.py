@@ -1,4 +1,4 @@
-"""Warm-up: a version replays its records before it is available; a version that fails one does not load."""
+"""Warm-up: a version's records are replayed before it is available; if one fails, the version does not load."""
 
 from __future__ import annotations
 

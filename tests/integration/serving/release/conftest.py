@@ -1,4 +1,4 @@
-"""One running server with four pushed versions. Each test gets it without labels and in its first state."""
+"""One running server with four pushed versions. Each test gets it without labels and in its original state."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _fast_command(real: Callable[[Choice, Setup], list[str]]) -> Callable[[Choic
 
 @pytest.fixture(scope="session")
 def running(backend: str, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
-    """Versions 1 to 3 are right about the synthetic digits; 4 is always wrong."""
+    """Versions 1 to 3 classify the synthetic digits correctly; version 4 is always wrong."""
     models, path = tmp_path_factory.mktemp("exported"), tmp_path_factory.mktemp("home")
     for name, right in (("right", True), ("wrong", False)):
         model = _Bars(right)

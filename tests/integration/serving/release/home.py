@@ -1,4 +1,4 @@
-"""A home with a running server, as the tests of this folder use it."""
+"""A home with a running server, for the tests in this folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IMAGE = np.zeros((1, 28, 28), np.uint8)
 
 @dataclass(frozen=True)
 class Home:
-    """A home with a server, which `stop` and `start` restart on other ports."""
+    """A home with a server; `stop` and `start` restart it on other ports."""
 
     path: Path
     backend: str

@@ -1,4 +1,4 @@
-"""Kills a command between two of its steps. Imports nothing heavy: processes start with it."""
+"""Kills a command between two of its steps. Imports nothing heavy, because each process imports this module."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from serving.release import apply, control, decisions, history
 
 
 def die_at(step: int, action: str, path: Path) -> None:
-    """Run an action, in a process of its own, that is killed before its step number `step`."""
+    """Run an action in its own process, which is killed before step number `step`."""
     remaining = step
 
     def die_in(module: Any, name: str) -> None:

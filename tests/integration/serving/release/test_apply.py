@@ -1,4 +1,4 @@
-"""Promote, canary and roll back with a running server: which version responds before, during and after."""
+"""promote, canary and rollback with a running server: which version responds before, during and after."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_labels_move(home: Home) -> None:
 def test_a_pushed_version_waits_for_its_promotion(home: Home) -> None:
     decisions.promote(home.path, 3)
     push(home.path, 5, home.model)
-    time.sleep(0.3 if home.backend == "embedded" else 1.5)  # it polls every 0.1 s here, others every second
+    time.sleep(0.3 if home.backend == "embedded" else 1.5)  # embedded polls every 0.1 s here, the others every second
     assert home.served() == (3, 3, 3)
     decisions.promote(home.path)
     assert home.served() == (5, 5, 5)
@@ -143,10 +143,10 @@ def test_a_rollback_under_load_fails_no_request(home: Home) -> None:
 
 
 @pytest.mark.parametrize(("action", "after", "steps"), [("promote", 3, range(20)), ("rollback", 1, (2, 4, 6, 99))])
-def test_killed_at_any_step_it_responds_and_the_same_command_completes(
+def test_after_a_kill_at_any_step_it_responds_and_the_same_command_completes(
     home: Home, action: str, after: int, steps: list[int]
 ) -> None:
-    """A promotion loads its version first; the target of a rollback is already loaded, else the steps are the same."""
+    """A promotion first loads its version; a rollback's target is already loaded. The other steps are the same."""
     processes = multiprocessing.get_context("forkserver")  # imports once, then forks for each step
     processes.set_forkserver_preload([die_at.__module__])
     shutil.move(folder(home.path, 4), home.path / "hidden")

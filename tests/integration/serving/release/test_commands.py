@@ -22,7 +22,7 @@ def test_a_comparison_recommends_promote_or_roll_back(home: Home) -> None:
     bad = serving(home, "canary", "4", "--shadow", "60")
     assert bad.code == 3
     assert "roll back: python -m serving canary --clear" in bad.stdout
-    assert "digits fewer right of 60" in bad.stdout
+    assert "fewer of 60 digits correct" in bad.stdout
     assert home.served()[:2] == (1, 4)  # the verdict is a recommendation
     outcomes = [entry["outcome"] for entry in history.read(home.path)]
     assert outcomes == ["done", "done", "promote", "done", "roll back"]

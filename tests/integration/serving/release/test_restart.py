@@ -17,7 +17,7 @@ from tests.support.pushed import push
 from tests.support.servers import wait_for
 
 
-def test_a_server_in_the_foreground_keeps_the_labels_and_takes_changes(home: Home) -> None:
+def test_a_foreground_server_keeps_the_labels_and_accepts_changes(home: Home) -> None:
     decisions.promote(home.path, 2)
     decisions.canary(home.path, 3)
     home.stop()

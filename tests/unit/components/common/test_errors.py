@@ -9,7 +9,7 @@ CLASS = re.compile(r"^class (\w+)\((\w+)\):", re.MULTILINE)
 LINE = re.compile(r"^( *)(\w+) +(\d)(?: +.*)?$", re.MULTILINE)
 
 
-def test_the_tree_in_the_docstring_is_that_of_the_code() -> None:
+def test_the_tree_in_the_docstring_matches_the_code() -> None:
     sources = [path for package in ("components", "pipeline", "serving") for path in (ROOT / package).rglob("*.py")]
     parents = dict(match for path in sources for match in CLASS.findall(path.read_text()))
     expected: set[tuple[str, str]] = {("UserError", "Exception")}

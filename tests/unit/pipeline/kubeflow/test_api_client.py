@@ -7,7 +7,7 @@ import pytest
 from pipeline.kubeflow import api_client
 
 
-def test_in_a_pod_server_and_token_default_to_those_of_the_cluster(
+def test_in_a_pod_the_server_and_token_default_to_the_clusters_own(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     token = tmp_path / "token"

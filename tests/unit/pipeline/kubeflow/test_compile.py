@@ -1,4 +1,4 @@
-"""Settings that `compile` rejects, and its errors; none of them needs TFX."""
+"""Settings that `compile` rejects, and its error messages, without TFX."""
 
 from __future__ import annotations
 

@@ -21,6 +21,6 @@ def test_settings_are_equal_after_the_round_trip_through_json() -> None:
 
 
 @pytest.mark.parametrize(("setting", "value"), [("train.steps", 0), ("train.steps", 1.5), ("gate.min_accuracy", 2)])
-def test_a_run_s_parameters_are_checked_like_settings(setting: str, value: float) -> None:
+def test_run_parameters_are_checked_like_settings(setting: str, value: float) -> None:
     with pytest.raises(UsageError, match=setting):
         runtime_parameters.changed(Settings(), {setting: value})

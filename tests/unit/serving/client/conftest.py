@@ -17,7 +17,7 @@ from serving.protocol import serving_pb2 as pb
 
 
 class Scripted(NamedTuple):
-    """A server that returns its responses in order, then the last one again."""
+    """A server that returns its responses in order and repeats the last one."""
 
     address: str
     requests: list[str]
@@ -33,7 +33,7 @@ class _HttpServer(ThreadingHTTPServer):
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port that refuses connections, and that no other process can get: a server here may start on it."""
+    """A port that refuses connections and is reserved, so that only a server in this test can start on it."""
     with socket.socket() as placeholder:
         placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         placeholder.bind(("127.0.0.1", 0))
@@ -62,11 +62,11 @@ def scripted_rest() -> Iterator[Start]:
                     status, body = responses[min(len(requests), len(responses) - 1)]
                     requests.append(self.path)
                     self.send_response(status)
-                    # The body "cut" is announced longer than it is: the connection breaks in its middle.
+                    # For the body "cut", Content-Length is too large: the connection ends in the middle of the body.
                     self.send_header("Content-Length", str(len(body) + (9 if body == b"cut" else 0)))
                     self.end_headers()
                     self.wfile.write(body)
-                    self.close_connection = True  # without saying so: the client may try to reuse it
+                    self.close_connection = True  # unannounced: the client may try to reuse the connection
 
                 do_POST = do_GET
 
@@ -84,7 +84,7 @@ def scripted_rest() -> Iterator[Start]:
 
 @pytest.fixture
 def scripted_grpc() -> Iterator[Start]:
-    """Predict responds with messages, or fails with codes."""
+    """Returns scripted Predict responses, or fails with scripted codes."""
     with contextlib.ExitStack() as stack:
 
         def start(*responses: grpc.StatusCode | pb.PredictResponse, port: int = 0) -> Scripted:

@@ -1,4 +1,4 @@
-"""Retries and deadlines, without a server and on a fake clock; arguments that no request can have."""
+"""Retries and deadlines with a fake server and clock; invalid arguments."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_other_codes_are_not_retried(clock: Clock, code: str) -> None:
     assert len(client.left_s) == 1 and not clock.pauses
 
 
-def test_version_and_label_exclude_each_other() -> None:
+def test_version_and_label_are_mutually_exclusive() -> None:
     with pytest.raises(UsageError, match="both version 1 and label 'a'"):
         FakeClient().predict({}, model="mnist", version=1, label="a")
 

@@ -22,7 +22,7 @@ def test_exit_codes(code: str, exit_code: int) -> None:
     assert errors.from_code("", code, "").exit_code == exit_code
 
 
-def test_an_http_status_has_the_class_of_its_code() -> None:
+def test_http_statuses_map_to_the_classes_of_their_codes() -> None:
     assert type(errors.from_http_status("a", 503, "busy")) is errors.Unavailable
     assert errors.from_http_status("a", 403, "no").code == "PERMISSION_DENIED"
     assert (

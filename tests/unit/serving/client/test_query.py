@@ -1,4 +1,4 @@
-"""Predictions of digits and the comparison of the transports, with a client that needs no server."""
+"""Predictions of digits and the comparison of the transports, with a fake client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def clients(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeClient]:
-    """The clients by address, "grpc" and REST; both know the digits."""
+    """The clients for "grpc" and REST by address; both classify the synthetic digits correctly."""
     found = {address: FakeClient(address) for address in ("grpc", REST)}
     monkeypatch.setattr(query, "connect", found.__getitem__)
     return found
@@ -62,7 +62,7 @@ def test_a_file_is_resized_to_the_models_input(folder: Path, clients: dict[str, 
     Image.fromarray(pixels).save(path)
     file, test = query.query(Selection(folder, [path], [2], invert=True), "grpc").rows()
     assert file["grpc"]["class"] == 1 and file["label"] is None and test["index"] == 2
-    clients["grpc"].size = -1  # any size: the files keep theirs
+    clients["grpc"].size = -1  # any size: the files are not resized
     with pytest.raises(InputError, match=r"images of different sizes: 8 x 8, 30 x 40 pixels"):
         query.query(Selection(folder, [path], [2]), "grpc")
 

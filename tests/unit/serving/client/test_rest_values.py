@@ -14,7 +14,7 @@ def test_bytes_become_base64_and_text_stays() -> None:
 
 
 def test_a_dtype_without_a_json_form_is_refused() -> None:
-    with pytest.raises(TensorError, match="complex64 has no JSON form"):
+    with pytest.raises(TensorError, match="complex64 has no JSON equivalent"):
         rest_values.encode(np.zeros(1, np.complex64))
 
 

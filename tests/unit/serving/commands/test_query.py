@@ -1,4 +1,4 @@
-"""What the command query prints, with a client that needs no server."""
+"""The output of the `query` command, with a fake client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def rest(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
-    """The client for REST; gRPC has another."""
+    """The fake REST client; gRPC has a separate one."""
     clients = {"127.0.0.1:8500": FakeClient(), "http://127.0.0.1:8501": FakeClient()}
     monkeypatch.setattr(query, "connect", clients.__getitem__)
     return clients["http://127.0.0.1:8501"]
@@ -35,7 +35,7 @@ def test_digits_of_the_test_set_are_drawn(home: Path) -> None:
     assert "mnist version 7, 2 digits. gRPC: " in shown
 
 
-def test_a_dark_drawing_on_paper_is_pointed_out(home: Path, tmp_path: Path) -> None:
+def test_a_dark_drawing_on_paper_gets_a_hint(home: Path, tmp_path: Path) -> None:
     pixels = np.full((30, 40), 255, np.uint8)
     pixels[4:7] = 0
     Image.fromarray(pixels).save(tmp_path / "drawn.png")
@@ -45,7 +45,7 @@ def test_a_dark_drawing_on_paper_is_pointed_out(home: Path, tmp_path: Path) -> N
     )
 
 
-def test_of_many_digits_only_the_misclassified_are_drawn(home: Path) -> None:
+def test_with_many_digits_only_misclassified_ones_are_drawn(home: Path) -> None:
     done = serving_commands.run("query", "--home", home, "--count", "40")
     right = int(done.stdout.rsplit("gRPC: ", 1)[1].split(" of 40 right")[0])
     assert done.stdout.count("test image") == 40 - right > 0

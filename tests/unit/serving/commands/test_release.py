@@ -1,4 +1,4 @@
-"""The commands promote, canary, rollback and history, without a server."""
+"""The `promote`, `canary`, `rollback` and `history` commands, without a server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_changes_and_the_history_are_printed(tmp_path: Path) -> None:
     done = serving_commands.run("promote", "4", "--home", home, "--reason", "4 is good")
     assert done.code == 0
     assert "stable: 4 (was none)" in done.stdout
-    assert "no server is running: in effect at the next start" in done.stdout
+    assert "no server is running: takes effect at the next start" in done.stdout
     rolled = serving_commands.run("rollback", "--home", home, "--json").json
     assert (rolled["stable"], rolled["before"]["stable"], rolled["in_effect"]) == (5, 4, False)
     assert "4 is good" in serving_commands.run("history", "--home", home).stdout

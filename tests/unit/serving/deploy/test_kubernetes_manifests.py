@@ -1,4 +1,4 @@
-"""serving/deploy/kubernetes, built by `kubectl kustomize`, against the schemas of Kubernetes and against each other."""
+"""The manifests that `kubectl kustomize` builds, compared with the schemas of Kubernetes and with each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 DEPLOY = ROOT / "serving" / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 OVERLAYS = sorted(path.parent.name for path in (KUBERNETES / "overlays").glob("*/kustomization.yaml"))
-VERSIONS = ("1.29", "1.33", "1.37")  # the range that managed clusters run, and the newest schemas available
+VERSIONS = ("1.29", "1.33", "1.37")  # the range that managed clusters run, and the newest available schemas
 Manifest = dict[str, Any]
 
 

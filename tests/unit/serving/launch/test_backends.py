@@ -10,7 +10,7 @@ from serving.launch import backends
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder that is the whole PATH."""
+    """An empty folder, the only one on PATH."""
     monkeypatch.setenv("PATH", str(tmp_path))
     return tmp_path
 
@@ -35,7 +35,7 @@ def test_auto_prefers_a_container_then_the_binary_then_the_embedded_server(progr
 def test_a_backend_that_is_missing_or_unknown_is_refused(programs: Path) -> None:
     with pytest.raises(InputError, match="the container backend is not available: no docker; no podman"):
         backends.choose("container")
-    with pytest.raises(InputError, match="no backend 'x'"):
+    with pytest.raises(InputError, match="unknown backend 'x'"):
         backends.choose("x")
 
 

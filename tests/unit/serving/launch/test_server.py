@@ -1,4 +1,4 @@
-"""What is checked before a server starts, without starting one."""
+"""The checks before a server starts, without starting one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_port_in_use_is_reported(setup: Setup) -> None:
         server.prepare(setup, "embedded")
 
 
-def test_a_foreground_server_is_the_homes_and_there_is_only_one(setup: Setup) -> None:
+def test_a_home_has_one_server_even_in_the_foreground(setup: Setup) -> None:
     server.register_foreground(setup, "embedded")
     assert server.require(setup.home).pid == os.getpid()
     with pytest.raises(InputError, match=f"process {os.getpid()} already serves this home"):

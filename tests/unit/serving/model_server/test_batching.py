@@ -24,7 +24,7 @@ X, Y = (1, 0), (2, 0)
 
 
 class Doubling:
-    """A version that returns x + x, records the rows of its runs, and refuses negative numbers."""
+    """A version that returns x + x, records the number of rows of its runs, and rejects negative numbers."""
 
     def __init__(self, max_batch_size: int = 64) -> None:
         self.max_batch_size, self.runs = max_batch_size, []  # type: int, list[int]

@@ -1,4 +1,4 @@
-"""The command line: what prevents a start, before any model is loaded."""
+"""The command line, and errors that prevent a start before any model is loaded."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_bad_config_file_prints_one_line(tmp_path: Path, text: str, capsys: py
     assert BAD_CONFIGS[text] in line
 
 
-def test_unknown_flags_and_those_of_the_real_server_are_printed() -> None:
+def test_unknown_and_unsupported_flags_are_printed() -> None:
     flags, notes = parse(["--no_such_flag=1", "stray", "--enable_profiler=false", "--enable_batching", "--port=1"])
     assert (flags.enable_batching, flags.port) == (True, 1)
     assert notes[0] == "unknown argument: --no_such_flag=1" and "unknown argument: stray" in notes

@@ -1,4 +1,4 @@
-"""The REST codec on any JSON and any bytes: a value is decoded exactly, or a ServingError says why not."""
+"""The REST codec on arbitrary JSON and bytes: a value is decoded exactly, or a ServingError states the reason."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ SIGNATURES = st.lists(st.sampled_from([*NUMERIC, pb.DT_STRING, *UNSUPPORTED]), m
 
 
 def decode(body: bytes, one: Signature) -> None:
-    """What the server does with a body before it runs the model; every error is the client's."""
+    """Process a body as the server does before it runs the model; every error must be a client error."""
     try:
         document = rest_decode.parse(body)
         rest_decode.signature_name(document)
@@ -103,7 +103,7 @@ def test_any_examples(document: dict[str, Any]) -> None:
 
 @given(st.sampled_from(NUMERIC), st.data())
 def test_numbers_survive_exactly(data_type: int, data: st.DataObject) -> None:
-    """In rows and in columns; JSON has no form for NaN's bits and no shape for an empty first dimension."""
+    """In rows and in columns. Excluded: NaN bit patterns and empty first dimensions, which JSON cannot represent."""
     dtype = numpy_dtype(data_type)
     shape = data.draw(npst.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=3))
     array = data.draw(npst.arrays(dtype, shape, elements=npst.from_dtype(dtype, allow_nan=False)))

@@ -1,4 +1,4 @@
-"""REST response bodies; test_rest_decode.py tests that every value survives."""
+"""REST response bodies; test_rest_decode.py tests that every value survives a round trip."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def test_outputs_without_rows_are_refused_by_row_only() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.complex64])
-def test_dtypes_that_json_does_not_have(dtype: type) -> None:
+def test_dtypes_without_a_json_equivalent(dtype: type) -> None:
     with pytest.raises(ServingError, match="Conversion of tensor y") as caught:
         predict_response({"y": np.ones(1, dtype)}, row=True)
     assert caught.value.code == Code.UNIMPLEMENTED
 
 
-def test_float32_has_the_shortest_digits_and_nan_is_bare() -> None:
+def test_float32_has_the_fewest_digits_and_nan_is_unquoted() -> None:
     body = encoded(predict_response({"y": np.array([0.1, np.nan, -np.inf], np.float32)}, row=True))
     assert body == b'{\n    "predictions": [0.1, NaN, -Infinity]\n}'

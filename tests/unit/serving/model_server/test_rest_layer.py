@@ -1,4 +1,4 @@
-"""The ASGI application without a server: limits of bodies, and any path."""
+"""The ASGI application without a server: body size limits and arbitrary paths."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_body_of_the_limit_is_accepted() -> None:
 
 
 def test_a_body_beyond_the_limit_is_refused() -> None:
-    """Whether its length is announced, or grows in parts, or only unpacking shows it."""
+    """Whether Content-Length, the received parts or only the decompressed size exceed the limit."""
     for parts, headers in (
         ([], {"content_length": str(LIMIT + 1)}),
         ([padded(LIMIT), b" "], {}),

@@ -64,7 +64,7 @@ def test_a_cancelled_call_is_never_made() -> None:
 
 
 def test_short_calls_share_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """None of them counts as stalled here, however long the machine takes."""
+    """STALL_S is so long that no call counts as stalled, even on a slow machine."""
     monkeypatch.setattr(workers_module, "STALL_S", 1e6)
     release = threading.Event()
 

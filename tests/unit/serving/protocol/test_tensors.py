@@ -1,4 +1,4 @@
-"""Our messages compared with the official ones: TensorFlow's and tensorflow-serving-api's."""
+"""This project's messages compared with the official ones in TensorFlow and tensorflow-serving-api."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_missing_values_are_filled_as_in_tensorflow(
         pb.TensorProto(dtype=pb.DT_FLOAT, tensor_shape={"dim": [{"size": 2**62}, {"size": 4}]}),
     ],
 )
-def test_contradictions_are_refused(proto: pb.TensorProto) -> None:
+def test_inconsistent_messages_are_rejected(proto: pb.TensorProto) -> None:
     with pytest.raises(TensorError):
         from_proto(proto)
 
@@ -131,7 +131,7 @@ def test_contradictions_are_refused(proto: pb.TensorProto) -> None:
     "values", [np.array(["2020-01-01"], "M8[D]"), np.zeros(2, "i4,f4"), np.zeros(1, np.longdouble)]
 )
 def test_dtypes_without_a_data_type_are_refused(values: np.ndarray) -> None:
-    with pytest.raises(TensorError, match="has no TensorProto form"):
+    with pytest.raises(TensorError, match="has no TensorProto equivalent"):
         to_proto(values)
 
 
@@ -153,7 +153,7 @@ NOT_SHIPPED = {
         9: ("max_execution_batch_size", "message"),
     },
 }
-# The official fields are enums, ours int32: the same encoding, and ours accepts numbers without a name.
+# The official fields are enums, these are int32: they have the same encoding, but int32 accepts unknown numbers.
 WIRE_TYPES = {FieldDescriptor.TYPE_ENUM: FieldDescriptor.TYPE_INT32}
 
 
@@ -196,7 +196,7 @@ def test_a_message_is_a_subset_of_the_official_one(name: str) -> None:
     for field in MESSAGES[name].fields:
         assert field.number in theirs, f"{field.full_name} = {field.number} is not official"
         other = theirs[field.number]
-        assert field.name == other.name  # REST bodies hold the names
+        assert field.name == other.name  # REST bodies contain the names
         assert WIRE_TYPES.get(field.type, field.type) == WIRE_TYPES.get(other.type, other.type)
         assert field.is_repeated == other.is_repeated
         assert field.is_packed == other.is_packed

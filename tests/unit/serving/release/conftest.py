@@ -10,7 +10,7 @@ from tests.support.pushed import push
 
 @pytest.fixture(autouse=True)
 def _no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test here cuts the power, and a disk that others use makes each fsync slow."""
+    """Disable fsync: no test here cuts the power, and fsync is slow on a busy disk."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 

@@ -1,4 +1,4 @@
-"""Changes without a server: after a kill, by two operators at once, in a damaged home."""
+"""Changes without a running server: after a kill, by concurrent commands, and in a damaged home."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def served(home: Path) -> tuple[int | None, int | None]:
 
 
 class Killed(BaseException):
-    """Like kill -9: the product does not handle it."""
+    """Simulates kill -9: the product does not handle this exception."""
 
 
 @pytest.mark.parametrize("step", range(6))
@@ -39,7 +39,7 @@ def test_after_a_kill_at_any_step_the_same_command_completes_the_change(
     expected: tuple[int | None, int | None],
     step: int,
 ) -> None:
-    """The change is made once, although the command's default is another version after it than before."""
+    """The change is made once, although it changes the version that is the command's default."""
     for version in (1, 2):
         decisions.promote(home, version)
     if act is decisions.promote:
@@ -91,7 +91,7 @@ def test_another_command_replaces_a_killed_one(home: Path) -> None:
 def test_commands_at_the_same_time_wait_for_each_other(home: Path) -> None:
     decisions.promote(home, 1)
     commands = [(decisions.promote, 2), (decisions.promote, 3), (decisions.canary, 4), (decisions.canary, 5)]
-    with ThreadPoolExecutor(4) as pool:  # each call locks a file descriptor of its own, as a process does
+    with ThreadPoolExecutor(4) as pool:  # each call locks its own file descriptor, like a separate process
         assert all(change.changed for change in pool.map(lambda command: command[0](home, command[1]), commands))
     entries = history.read(home)
     assert sorted(entry["version"] for entry in entries) == [1, 2, 3, 4, 5]

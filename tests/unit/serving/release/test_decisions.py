@@ -1,4 +1,4 @@
-"""What promote, canary, rollback and unpin decide, without a server."""
+"""The decisions of promote, canary, rollback and unpin, without a server."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_rollbacks_go_further_back_not_forward(home: Path) -> None:
 
 
 def test_the_first_rollback_needs_no_promotion_before_it(home: Path) -> None:
-    """Without labels, each pushed version was the stable one once."""
+    """Without labels, each pushed version counts as having been stable."""
     decisions.rollback(home)
     assert served(home) == (4, None)
     decisions.rollback(home)
@@ -137,7 +137,7 @@ def test_a_broken_canary_can_always_be_withdrawn(home: Path) -> None:
     assert served(home) == (1, None)
 
 
-def test_protected_are_labels_the_next_rollback_and_loaded_versions(home: Path) -> None:
+def test_labelled_and_loaded_versions_and_the_rollback_target_are_protected(home: Path) -> None:
     assert protected_versions(home) == {4, 5}
     assert protected_versions(home / "missing") == set()
     for version in (1, 2, 3):

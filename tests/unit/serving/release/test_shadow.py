@@ -16,7 +16,7 @@ def predictions(version: int, classes: list[int | None], latency_ms: float = 1.0
     ("canary", "says"),
     [
         (predictions(2, [0] * 1000), None),
-        (predictions(2, [0] * 985 + [1] * 15), "15 digits fewer right of 1000, 11.4 allowed"),
+        (predictions(2, [0] * 985 + [1] * 15), "15 fewer of 1000 digits correct, 11.4 allowed"),
         (predictions(2, [0] * 990 + [1] * 10), None),  # 5 allowed, and 1.645 * sqrt(10) for chance
         (predictions(2, [0] * 900 + [1] * 100), "agreement 0.9000 < 0.9500"),
         (predictions(2, [0] * 999 + [None]), "1 of 1000 requests failed: why"),
