@@ -1,6 +1,6 @@
 """Write the measured numbers from build/*.json into README.md and docs/benchmarks.md, between their markers.
 
-    python -m benchmarks.pages      (the last step of `make bench`)
+python -m benchmarks.pages      (the last step of `make bench`)
 """
 
 from __future__ import annotations
