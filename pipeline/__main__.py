@@ -67,21 +67,21 @@ def run(
     from pipeline import settings as settings_module
     from pipeline.run import execute, refused
 
-    stop, stderr = Stop(), os.dup(2)
-    stop.install(lambda: os.write(stderr, b"stopping...\n"))  # descriptor 2 is a log file during the run
-    try:
-        settings = settings_module.load(config, overrides or [])
-        result = execute(settings, Home(home.resolve()), stop, lines_to_stderr=as_json, started=STARTED)
-    except UserError as e:
-        if as_json:
-            say(refused(str(e), e.exit_code).to_json())
-        raise
-    except KeyboardInterrupt:
-        message = "interrupted; finished nodes are kept, the next run continues from there"
-        if as_json:
-            say(refused(message, stop.exit_code).to_json())
-        print(message, file=sys.stderr, flush=True)
-        os._exit(stop.exit_code)  # threads of Beam and TensorFlow may still run, and crash or block a normal exit
+    stop, stderr = Stop(), os.dup(2)  # during the run descriptor 2 is a log file
+    with stop.installed(lambda: os.write(stderr, b"stopping...\n")):
+        try:
+            settings = settings_module.load(config, overrides or [])
+            result = execute(settings, Home(home.resolve()), stop, lines_to_stderr=as_json, started=STARTED)
+        except UserError as e:
+            if as_json:
+                say(refused(str(e), e.exit_code).to_json())
+            raise
+        except KeyboardInterrupt:
+            message = "interrupted; finished nodes are kept, the next run continues from there"
+            if as_json:
+                say(refused(message, stop.exit_code).to_json())
+            print(message, file=sys.stderr, flush=True)
+            os._exit(stop.exit_code)  # threads of Beam and TensorFlow may still run, and crash or block a normal exit
     if as_json:
         say(result.to_json())
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -19,12 +18,12 @@ class Terminated(KeyboardInterrupt):
 
 
 class Stop:
-    """The first Ctrl-C or SIGTERM since `install`.
+    """The first Ctrl-C or SIGTERM during the block of `installed`.
 
     Python runs signal handlers only in the main thread, between two instructions: late if that thread is in TensorFlow.
     And library code may catch the exception that the handler raises. So another thread, woken through a pipe, prints
-    the message, exits at once after a second signal, and exits GRACE_S after the first if the process still runs.
-    Code that must not run after a stop calls `check`.
+    the message, ends the process at once after a second signal, and ends it GRACE_S after the first if the block still
+    runs. Code that must not run after a stop calls `check`.
 
     Attributes:
         number: of the signal; None before it.
@@ -32,20 +31,28 @@ class Stop:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._left = threading.Event()
 
-    def install(self, announce: Callable[[], None]) -> None:
-        """Handle both signals, except those that the process ignores. Only in the main thread.
+    @contextmanager
+    def installed(self, announce: Callable[[], object]) -> Iterator[None]:
+        """Handle both signals during the block, except those that the process ignores. Only in the main thread.
 
         Args:
             announce: called once, in another thread.
         """
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
-        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._handle)
+        wakeup_before = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        before = {n: signal.signal(n, self._handle) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
         threading.Thread(target=self._watch, args=(read_end, announce), daemon=True).start()
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(wakeup_before)
+            self._left.set()
+            os.close(write_end)  # ends the thread
 
     @property
     def exit_code(self) -> int:
@@ -61,7 +68,7 @@ class Stop:
         self.number = self.number or number
         self.check()
 
-    def _watch(self, read_end: int, announce: Callable[[], None]) -> None:
+    def _watch(self, read_end: int, announce: Callable[[], object]) -> None:
         first = True
         while received := os.read(read_end, 1):
             if received[0] not in SIGNALS:
@@ -73,10 +80,11 @@ class Stop:
             with suppress(Exception):  # a closed terminal
                 announce()
             threading.Thread(target=self._exit_after_grace, daemon=True).start()
+        os.close(read_end)
 
     def _exit_after_grace(self) -> None:
-        time.sleep(GRACE_S)
-        os._exit(self.exit_code)
+        if not self._left.wait(GRACE_S):
+            os._exit(self.exit_code)
 
 
 @contextmanager

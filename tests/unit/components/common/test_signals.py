@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from components.common.signals import postponed
+from components.common.signals import SIGNALS, Stop, postponed
 from tests.conftest import ROOT
 
 
@@ -58,7 +58,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
 def test_without_a_handler_the_signal_ends_the_process_after_the_block() -> None:
     code = """
 import signal
-from components.common.signals import postponed
+from components.common.signals import SIGNALS, Stop, postponed
 with postponed():
     signal.raise_signal(signal.SIGTERM)
     print("saved", flush=True)
@@ -69,50 +69,68 @@ print("never")
 
 
 STOP = """
-import hashlib, os, signal, sys, threading, time
+import hashlib, time
 from components.common import signals
-signals.GRACE_S = 0.5
+signals.GRACE_S = {grace_s}
 stop = signals.Stop()
-stop.install(lambda: print("stopping...", flush=True))
-print("ready", flush=True)
+with stop.installed(lambda: print("stopping...", flush=True)):
+    print("ready", flush=True)
+    {body}
+print("left", flush=True)
 """
+CAUGHT = "try: time.sleep(30)\n    except BaseException: stop.check()"
+CAUGHT_FOR_EVER = "while True:\n        try: time.sleep(30)\n        except BaseException: pass"
+IN_C = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
+
+
+def start(body: str, grace_s: float) -> subprocess.Popen[str]:
+    code = STOP.format(body=body, grace_s=grace_s)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(0.05)  # it has to reach the sleep
+    return process
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
-    ("code", "seconds"),
-    [
-        ("time.sleep(30)", 0.5),
-        ("try:\n    time.sleep(30)\nexcept BaseException:\n    stop.check()", 0.5),  # a library catches it
-        ("while True:\n    try:\n        time.sleep(30)\n    except BaseException:\n        pass", 5),  # and goes on
-        ("hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)", 5),  # the main thread is in C
-    ],
-    ids=["python", "caught", "caught for ever", "C"],
+    "body", ["time.sleep(30)", CAUGHT, CAUGHT_FOR_EVER, IN_C], ids=["sleep", "caught", "ever", "C"]
 )
-def test_a_signal_is_announced_and_ends_the_process(number: signal.Signals, code: str, seconds: float) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", STOP + code], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as process:
+def test_a_signal_is_announced_and_ends_the_process(number: signal.Signals, body: str) -> None:
+    with start(body, grace_s=0.5) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(0.1)
         process.send_signal(number)
         sent = time.monotonic()
         assert process.stdout.readline() == "stopping...\n"
         assert time.monotonic() - sent < 0.3
-        process.wait(timeout=seconds)
-    assert process.returncode in (128 + number, -signal.SIGINT)  # Python ends so after an unhandled KeyboardInterrupt
+        assert process.stdout.read() == ""
+        process.wait(timeout=5)
+    assert process.returncode in (128 + number, -signal.SIGINT)  # Python's own end after a KeyboardInterrupt
 
 
 def test_a_second_signal_ends_the_process_at_once() -> None:
-    code = (
-        STOP.replace("GRACE_S = 0.5", "GRACE_S = 60")
-        + "while True:\n    try:\n        time.sleep(30)\n    except BaseException:\n        pass"
-    )
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE) as process:
+    with start(CAUGHT_FOR_EVER, grace_s=60) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         assert process.stdout.readline() == "stopping...\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=5) == 143
+
+
+def test_a_block_that_ends_after_a_signal_is_not_cut_off() -> None:
+    with start("try: time.sleep(30)\n    except BaseException: pass", grace_s=0.2) as process:
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=5) == 130
+        output, _ = process.communicate(timeout=5)
+        assert output == "stopping...\nleft\n"
+    assert process.returncode == 0
+
+
+def test_the_handlers_before_are_restored() -> None:
+    before = [signal.getsignal(number) for number in SIGNALS]
+    stop = Stop()
+    with stop.installed(lambda: None):
+        pass
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+    stop.check()
