@@ -78,6 +78,7 @@ with stop.installed(lambda: print("stopping...", flush=True)):
     {body}
 print("left", flush=True)
 """
+SLEEP = "time.sleep(30)"
 CAUGHT = "try: time.sleep(30)\n    except BaseException: stop.check()"
 CAUGHT_FOR_EVER = "while True:\n        try: time.sleep(30)\n        except BaseException: pass"
 IN_C = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
