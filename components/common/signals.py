@@ -44,7 +44,8 @@ class Stop:
         os.set_blocking(write_end, False)
         wakeup_before = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         before = {n: signal.signal(n, self._handle) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
-        threading.Thread(target=self._watch, args=(read_end, announce), daemon=True).start()
+        watch = threading.Thread(target=self._watch, args=(read_end, announce), daemon=True)
+        watch.start()
         try:
             yield
         finally:
@@ -52,7 +53,8 @@ class Stop:
                 signal.signal(number, handler)
             signal.set_wakeup_fd(wakeup_before)
             self._left.set()
-            os.close(write_end)  # ends the thread
+            os.close(write_end)  # ends the thread, after the announcement of a signal that has arrived
+            watch.join(timeout=1.0)
 
     @property
     def exit_code(self) -> int:

@@ -88,7 +88,7 @@ def _from_npm(npm: str, name: str, scratch: Path) -> Path:
 
 def reason(error: Exception) -> str:
     """One line that says why a source failed."""
-    if isinstance(getattr(error, "reason", None), Exception):  # urllib.error.URLError wraps the cause
-        error = error.reason
+    cause = getattr(error, "reason", None)  # of urllib.error.URLError
+    error = cause if isinstance(cause, Exception) else error
     text = error.problem if isinstance(error, InputError) else str(error)
     return (text.splitlines() or [type(error).__name__])[0][:200]

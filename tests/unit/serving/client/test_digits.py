@@ -117,7 +117,7 @@ def test_digits_beyond_the_test_set_are_refused(folder: Path, tmp_path: Path) ->
         with pytest.raises(UsageError, match=rf"no test image {wrong}\b"):
             digits.from_test_set(folder, [0, wrong])
     for count in (0, 31):
-        with pytest.raises(UsageError, match="holds 30"):
+        with pytest.raises(UsageError, match="test set has 30"):
             digits.from_test_set(folder, [], count=count)
     with pytest.raises(InputError, match="no such folder"):
         digits.from_test_set(tmp_path / "x", [0])
