@@ -31,7 +31,7 @@ EXIT_CODES: Final = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 def interrupt(product: Product, number: signal.Signals, delay_s: float, *arguments: str) -> dict[str, Any] | None:
-    """Start a run and send it a signal after `delay_s`; None if the run had ended before."""
+    """Start a run and send it a signal after `delay_s`; None if its last node had ended before."""
     logs = product.run_logs()
     process = subprocess.Popen(
         product.run_command(*arguments), cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -60,6 +60,8 @@ def interrupt(product: Product, number: signal.Signals, delay_s: float, *argumen
     new = {path for folder in product.run_logs() - logs for path in folder.glob("*.log")}
     node = max(new, key=lambda path: path.stat().st_ctime).stem if new else "start-up"
     pushed = sorted(set(product.versions()) - set(versions))
+    if code == -number and not pushed and any(line.startswith(b"Pusher ") for line in lines):
+        return None  # the last node had ended: the process no longer handles signals, and a shell shows the same code
     bad = []
     if code != EXIT_CODES[number]:
         bad.append(f"exit code {code}: {lines[-1:]}")
