@@ -91,7 +91,7 @@ def start(body: str, grace_s: float) -> subprocess.Popen[str]:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    time.sleep(0.05)  # it has to reach the sleep
+    time.sleep(0.5)  # it has to reach its sleep
     return process
 
 
@@ -105,9 +105,9 @@ def test_a_signal_is_announced_and_ends_the_process(number: signal.Signals, body
         process.send_signal(number)
         sent = time.monotonic()
         assert process.stdout.readline() == "stopping...\n"
-        assert time.monotonic() - sent < 0.3
+        assert time.monotonic() - sent < 2  # the drill measures it
         assert process.stdout.read() == ""
-        process.wait(timeout=5)
+        process.wait(timeout=30)
     assert process.returncode in (128 + number, -signal.SIGINT, 1)  # the last two: an exception that nobody caught
 
 
@@ -117,13 +117,13 @@ def test_a_second_signal_ends_the_process_at_once() -> None:
         process.send_signal(signal.SIGTERM)
         assert process.stdout.readline() == "stopping...\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=5) == 143
+        assert process.wait(timeout=30) == 143
 
 
 def test_a_block_that_ends_after_a_signal_is_not_cut_off() -> None:
     with start("try: time.sleep(30)\n    except BaseException: pass", grace_s=0.2) as process:
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=5)
+        output, _ = process.communicate(timeout=30)
         assert output == "stopping...\nleft\n"
     assert process.returncode == 0
 
