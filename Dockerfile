@@ -3,8 +3,6 @@
 
 # Python 3.11 on Debian 12: requirements.lock and compat/ are tested with this pair.
 FROM python:3.11-slim-bookworm AS build
-# Two dependencies of TFX are available only as source.
-RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 # The inputs of the environment come first, so that a change of the code does not reinstall all packages.
 COPY requirements.lock pyproject.toml README.md LICENSE ./

@@ -1,4 +1,4 @@
-"""Create .venv from requirements.lock. Needs only Python (pip, venv), make and a C++ compiler.
+"""Create .venv from requirements.lock. Needs only Python with pip and venv, and make.
 
 `make setup` runs `python3 tools/setup.py`. It uses the standard library only, because it runs before anything is
 installed. Its last step writes a stamp. A run that finds the stamp does nothing; after an interrupted run there is
@@ -18,7 +18,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -52,13 +51,6 @@ def check_machine() -> None:
         )
     if importlib.util.find_spec("venv") is None or importlib.util.find_spec("ensurepip") is None:
         refuse("This Python has no venv or no pip.", "Debian, Ubuntu: apt-get install python3-venv python3-pip")
-    if not any(shutil.which(name) for name in (os.environ.get("CXX", "c++"), "g++", "clang++")):
-        refuse(
-            "No C++ compiler: two dependencies of TFX (pyfarmhash, rouge-score) must be compiled.",
-            "Debian, Ubuntu: apt-get install g++    macOS: xcode-select --install",
-        )
-    if not Path(sysconfig.get_paths()["include"], "Python.h").exists():
-        refuse("Python's C headers are missing (Python.h).", "Debian, Ubuntu: apt-get install python3-dev")
     free = shutil.disk_usage(ROOT).free
     if not STAMP.exists() and free < MIN_FREE_BYTES:
         refuse(
@@ -105,6 +97,13 @@ def uv_requirement() -> str:
     return found.group(0)
 
 
+def sync(uv: str | Path, python: Path, lock: Path) -> list[str | Path]:
+    """The command that installs the packages of a lock. Source packages are built with the lock's setuptools only."""
+    hashed = ("--require-hashes", "--build-constraints", lock)
+    # Compile here: with PYTHONDONTWRITEBYTECODE set, every process would compile TFX again (16 s each).
+    return [uv, "pip", "sync", "--python", python, *hashed, "--compile-bytecode", lock]
+
+
 def install() -> None:
     STAMP.unlink(missing_ok=True)
     python, uv = VENV / "bin" / "python", VENV / "bin" / "uv"
@@ -116,11 +115,7 @@ def install() -> None:
             requirement.flush()
             pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes")
             step("install uv", *pip, "-r", requirement.name)
-    # Compile here: with PYTHONDONTWRITEBYTECODE set, every process would compile TFX again (16 s each).
-    step(
-        "install the locked packages (1 GB to download the first time)",
-        *(uv, "pip", "sync", "--python", python, "--require-hashes", "--compile-bytecode", LOCK),
-    )
+    step("install the locked packages (1 GB to download the first time)", *sync(uv, python, LOCK))
     local = (uv, "pip", "install", "--python", python, "--no-deps", "--no-build-isolation", "--quiet")
     packages = ["--editable", "."]
     if sys.version_info < (3, 12) and sys.platform == "linux":
