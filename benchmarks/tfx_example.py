@@ -27,7 +27,7 @@ from statistics import median
 from typing import Final
 
 from benchmarks import harness
-from components.common import ROOT
+from components.common import ROOT, resources
 from components.common.errors import InputError
 from components.data import idx
 
@@ -185,7 +185,7 @@ def run(rounds: int, systems: list[str], home: Path, work: Path) -> None:
         "rounds": [{system: asdict(measured) for system, measured in r.items()} for r in results],
         "median_seconds": {system: median(r[system].seconds for r in results) for system in systems},
         "median_ratio": {name: round(median(values), 3) for name, values in ratios.items()},
-        "cores": os.cpu_count(),
+        "cores": resources.cores(),
         "versions": {name: metadata.version(name) for name in ("tfx", "tensorflow", "apache-beam")},
     }
     show(results, systems, ratios)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 
 from benchmarks import harness
 from benchmarks.serving.clients import closed_loop, embedded_server, encoded_request, grpc_call, percentiles_ms
-from components.common import contract
+from components.common import contract, resources
 from components.common.ports import free_port
 
 CLIENTS: Final = (1, 8, 64)
@@ -107,7 +106,7 @@ def main() -> None:
             for name, server in (("no-op", "no-op gRPC"), ("FastAPI", "FastAPI"))
         }
     print(json.dumps(ratios, indent=1))
-    document = {"rows": rows, "embedded_grpc": ratios, "seconds": options.seconds, "cores": os.cpu_count()}
+    document = {"rows": rows, "embedded_grpc": ratios, "seconds": options.seconds, "cores": resources.cores()}
     harness.write_result("bench_serving.json", document)
 
 

@@ -9,7 +9,6 @@ and no setting was chosen by its score on the test split. Writes build/bench_tra
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from statistics import mean, stdev
 from typing import Any, Final
 
 from benchmarks import harness
-from components.common import ROOT
+from components.common import ROOT, resources
 
 RESULT: Final = "bench_training_scores.json"
 CONFIGS: Final = ("notebook", "default", "best")
@@ -52,7 +51,7 @@ def main() -> None:
     options = parser.parse_args()
     files, record = harness.mnist_files(), harness.RESULTS / RESULT
     known = json.loads(record.read_text())["configs"] if options.only and record.exists() else {}
-    document: dict[str, Any] = {"cores": os.cpu_count(), "configs": known}
+    document: dict[str, Any] = {"cores": resources.cores(), "configs": known}
     with tempfile.TemporaryDirectory() as folder:
         harness.copy_mnist(files, Path(folder))
         for config in options.only or CONFIGS:

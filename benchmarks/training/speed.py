@@ -33,6 +33,7 @@ import tensorflow as tf
 
 from benchmarks import harness
 from benchmarks.training.loops import BATCH, SIZES, Loop, keras_fit, notebook, ours
+from components.common import resources
 from components.common.settings import TrainSettings
 from components.data import idx
 from components.training import distribution
@@ -192,7 +193,7 @@ def main() -> None:
         "sgemm_gflops": [round(value) for value in gflops],
         "share_of_sgemm": round(median(shares), 3),
         "gflop_per_step": round(step_gflop(), 4),
-        "cores": os.cpu_count(),
+        "cores": resources.cores(),
         "load_average": os.getloadavg(),
         "tensorflow": tf.__version__,
     }

@@ -103,7 +103,8 @@ class TrainSettings:
         keep: the weights to export, from the "last" step or from the "best" evaluation.
         checkpoint_every_steps: steps between checkpoints; SIGTERM writes one, too. 0 disables checkpoints.
         checkpoint_folder: empty for `checkpoints` in the Trainer's artifact folder.
-        resident_max_mb: a train split of at most this size as uint8 is kept in memory; a larger one is streamed.
+        resident_max_mb: a train split of at most this size as uint8, and of at most an eighth of the memory, is kept in
+            memory; a larger one is streamed.
         shards: slices of a batch that are computed in parallel, each on an equal share of the cores. Their number
             affects the rounding of sums, and so the weights.
         strategy: "none" (one device), "mirrored" (all GPUs of this machine) or "multi_worker" (by TF_CONFIG).

@@ -16,13 +16,14 @@ import numpy.typing as npt
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from components.common import contract
+from components.common import contract, resources
 from components.common.errors import InputError, UsageError, UserError
 from components.common.settings import TrainSettings
 
 READ_BATCH: Final = 5000
 SHUFFLE_WINDOW: Final = 20_000  # records in memory while streaming: 16 MB of MNIST
 PROBES: Final = 64
+MAX_MEMORY_SHARE: Final = 1 / 8  # of the memory, for one copy of the split: sorting takes three for a moment
 SCALE_TOLERANCE: Final = 1e-4  # float32 rounding of scaled pixels up to a few units
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -144,16 +145,19 @@ class Streamed:
 def load_train_split(files: Sequence[str], pixels: int, classes: int, settings: TrainSettings) -> Source:
     """Read the train split once and check it; keep it in memory if it has at most `resident_max_mb`, else stream it.
 
+    A split of more than MAX_MEMORY_SHARE of the memory is streamed as well.
+
     Raises:
         InputError: a label outside 0 .. classes-1; a class without examples.
         UsageError: fewer examples than one batch.
     """
     kept: list[Split] | None = []
+    max_bytes = min(settings.resident_max_mb * 1e6, resources.memory_bytes() * MAX_MEMORY_SHARE)
     examples, found, digest = 0, np.zeros(classes, np.int64), hashlib.sha256()
     for batch in read_examples(files, pixels):
         found += count_labels(batch.labels, classes, contract.TRAIN_SPLIT)
         examples += len(batch.labels)
-        if kept is not None and examples * pixels <= settings.resident_max_mb * 1e6:
+        if kept is not None and examples * pixels <= max_bytes:
             kept.append(batch)
         else:
             kept = None

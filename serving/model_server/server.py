@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 import sys
@@ -17,6 +16,7 @@ import uvicorn
 from google.protobuf import text_format
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
+from components.common import resources
 from components.common.errors import InputError
 from components.versions import manifest
 from serving.model_server import batching, versions, warmup
@@ -59,7 +59,7 @@ class Server:
         )
         self._manager = Manager(self._load, policy)
         self._service = Service(self._manager, Metrics(), flags.enable_serialization_as_tensor_content)
-        self._workers = Workers(limit=4 * (os.cpu_count() or 1))
+        self._workers = Workers(limit=4 * resources.cores())
         self._health: health.aio.HealthServicer | None = None
         self.stuck = False
 

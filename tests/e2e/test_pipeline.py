@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from components.common import contract
+from components.common import contract, resources
 from components.common.settings import TrainSettings
 from tests.conftest import ROOT, Done, Pipeline, environment, pipeline_command, quick
 from tests.support.synthetic import NAMES, digits, write_data_set, write_idx
@@ -71,7 +70,7 @@ def test_the_first_run_pushes_a_version(first: Done, home: Path) -> None:
 def test_the_trainer_divides_the_cores_although_other_nodes_used_tensorflow_before(first: Done, home: Path) -> None:
     (history,) = (home / "artifacts" / "Trainer" / "model").glob(f"*/{contract.HISTORY_FILE}")
     shards = TrainSettings().shards
-    assert json.loads(history.read_text())["intra_op_threads"] == max(1, (os.cpu_count() or 1) // shards)
+    assert json.loads(history.read_text())["intra_op_threads"] == max(1, resources.cores() // shards)
 
 
 def test_every_node_has_a_log_and_the_terminal_shows_none_of_it(first: Done, home: Path) -> None:

@@ -44,7 +44,7 @@ def source_package(folder: Path) -> Path:
     path = folder / "source_only-1.0.tar.gz"
     with tarfile.open(path, "w:gz") as archive:
         files = {
-            "setup.py": "from setuptools import setup\nsetup(name='source-only', version='1.0', py_modules=['alone'])\n",
+            "setup.py": "import setuptools as s\ns.setup(name='source-only', version='1.0', py_modules=['alone'])\n",
             "alone.py": "",
             "PKG-INFO": "Metadata-Version: 2.1\nName: source-only\nVersion: 1.0\n",
         }

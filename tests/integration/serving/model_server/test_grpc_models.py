@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,6 +18,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from components.common import resources
 from tests.support.clients import STATES, model_spec, refused
 from tests.support.servers import Server
 
@@ -144,5 +144,5 @@ def test_many_clients_at_once(server: Server) -> None:
 
 def test_more_slow_requests_than_threads(server: Server) -> None:
     """None is rejected: they wait for a thread."""
-    calls = [server.sleep(10) for _ in range(4 * (os.cpu_count() or 1) + 2)]
+    calls = [server.sleep(10) for _ in range(4 * resources.cores() + 2)]
     assert all(list(call.result().outputs["slept"].int64_val) == [10] for call in calls)

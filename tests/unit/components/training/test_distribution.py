@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 import tensorflow as tf
 
+from components.common import resources
 from components.common.errors import UsageError
 from components.training import distribution
 from tests.conftest import ROOT
@@ -57,4 +57,4 @@ divide_cores(1)
 print(threads())
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["0", str(os.cpu_count()), "1", "1"]
+    assert done.stdout.split() == ["0", str(resources.cores()), "1", "1"]

@@ -9,6 +9,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.common import resources
 from components.common.errors import InputError, UsageError
 from components.common.settings import TrainSettings
 from components.example_gen import to_examples
@@ -130,6 +131,14 @@ class TestBothSources:
         assert "train.allow_missing_classes" in caught.value.remedy
         allowed = TrainSettings(batch_size=16, resident_max_mb=settings.resident_max_mb, allow_missing_classes=True)
         assert load(files, allowed, classes=12).examples == 100
+
+
+def test_a_split_larger_than_an_eighth_of_the_memory_is_streamed(
+    files: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for share, kind in ((8, Resident), (7, Streamed)):
+        monkeypatch.setattr(resources, "memory_bytes", lambda share=share: share * 100 * SIZE * SIZE)
+        assert type(load(files)) is kind
 
 
 def test_resident_data_does_not_depend_on_the_order_in_the_files(
