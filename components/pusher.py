@@ -80,7 +80,7 @@ class Executor(TfxExecutor):
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=version.name)
         log.info("version %s", version.name)
         home = base.parent.parent
-        for old in prune(base, origin["keep_versions"], release.protected_versions(home)):
+        for old in prune(base, origin["keep_versions"], lambda: release.protected_versions(home)):
             log.info("version %d removed: push.keep_versions is %d", old, origin["keep_versions"])
 
 

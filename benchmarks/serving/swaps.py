@@ -40,7 +40,7 @@ async def swap(port: int, model: Path, base: Path, swaps: int, interval_s: float
             began_s = time.perf_counter()
             version = int((await asyncio.to_thread(publish, model, base, 1)).name)
             published_s[version] = began_s
-            prune(base, KEPT_VERSIONS, ())
+            prune(base, KEPT_VERSIONS, tuple)
             while time.perf_counter() < began_s + interval_s:
                 states = pb.GetModelStatusResponse.FromString(await status(request)).model_version_status
                 newest = max(states, key=lambda state: state.version)

@@ -1,9 +1,12 @@
-"""Crash-safe writes: a file has its complete old or its complete new content."""
+"""Crash-safe writes (a file has its complete old or its complete new content), and locks."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -16,9 +19,10 @@ def write_durably(path: Path, content: str) -> None:
     Raises:
         InputError: the file cannot be written; the old content is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.new")  # a fixed name: the file of a killed writer is overwritten
+    temporary = path.with_name(f".{path.name}.new")  # a fixed name: the file of a killed writer is replaced
     try:
-        with open(temporary, "w") as file:
+        temporary.unlink(missing_ok=True)
+        with open(temporary, "x") as file:  # new: a link with this name is not followed
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -37,16 +41,38 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def open_lock(path: Path) -> IO[str]:
-    """Open a lock file for reading and writing; created if missing.
+@contextmanager
+def locked(path: Path, wait: Callable[[], object] = lambda: None) -> Iterator[IO[str]]:
+    """Hold a lock file; it and its folder are created if missing. The kernel releases the lock of a killed process.
+
+    A file that this user may only read is locked all the same: it belongs to another user of the home.
+
+    Args:
+        wait: called if another process holds the lock, before waiting for it; may raise instead.
 
     Raises:
-        InputError: it is a symlink, whose target a write would damage.
-        OSError: it cannot be opened.
+        InputError: the file is a symlink, or cannot be opened.
     """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _open_lock(path)
+    except OSError as e:
+        if e.errno == errno.ELOOP and path.is_symlink():
+            raise InputError(f"{path}: is a symlink, expected a lock file", "Delete the link.") from e
+        raise InputError(f"{path}: cannot be written ({e.strerror})", "Name another home: --home DIR") from e
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait()
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def _open_lock(path: Path) -> IO[str]:
     try:
         return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
     except OSError as e:
-        if e.errno == errno.ELOOP:
-            raise InputError(f"{path}: is a symlink, expected a lock file", "Delete the link.") from e
-        raise
+        if e.errno not in (errno.EACCES, errno.EROFS) or not path.exists():
+            raise
+        return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "r")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from components.common import contract
 from components.common.errors import InputError
-from components.common.files import open_lock
+from components.common.files import locked
 
 
 @dataclass(frozen=True)
@@ -46,21 +45,16 @@ class Home:
             InputError: the home cannot be written, or another run uses it.
         """
         lock = self.root / ".run.lock"
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            file = open_lock(lock)  # held until the block ends
-        except OSError as e:
-            raise InputError(f"{self.root}: cannot be written ({e.strerror})", "Name another home: --home DIR") from e
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise InputError(
-                    f"{self.root}: another run is using this home (process {file.read().strip() or 'unknown'})",
-                    "Wait for it to end, or give this run its own home: --home DIR",
-                ) from None
-            file.seek(0)
+
+        def refuse() -> None:
+            raise InputError(
+                f"{self.root}: another run is using this home (process {lock.read_text().strip() or 'unknown'})",
+                "Wait for it to end, or give this run its own home: --home DIR",
+            )
+
+        with locked(lock, refuse) as file:
+            if not file.writable():
+                raise InputError(f"{self.root}: belongs to another user", "Name another home: --home DIR")
             file.truncate()
             file.write(str(os.getpid()))
             file.flush()

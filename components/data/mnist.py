@@ -8,7 +8,6 @@ verified, so an interrupted or concurrent fetch never leaves or reads a partial 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import http.client
 import shutil
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from components.common.errors import InputError
+from components.common.files import locked
 from components.data.idx import IdxFiles
 from components.data.mirrors import MIRRORS, Report, Source, available_sources, reason
 
@@ -128,12 +128,8 @@ def _verify(path: Path, name: str, sha256: str) -> None:
 
 @contextmanager
 def _locked(folder: Path, report: Report) -> Iterator[None]:
-    with open(folder / ".fetch.lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report(f"another process is downloading into {folder}: waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    waiting = f"another process is downloading into {folder}: waiting for it"
+    with locked(folder / ".fetch.lock", lambda: report(waiting)):
         for stale in folder.glob(".fetch-*"):  # left by a killed process: only the lock holder writes here
             shutil.rmtree(stale, ignore_errors=True)
         yield

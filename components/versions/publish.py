@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
 from components.common.errors import InputError
-from components.common.files import open_lock, sync
+from components.common.files import locked, sync
 from components.versions import manifest
 from components.versions.manifest import Manifest
 
 TEMPORARY: Final = ".pushing-"  # TensorFlow Serving ignores folders whose name is not a number
 DELETED: Final = ".deleting-"
+LOCK_FILE: Final = ".push.lock"  # held while versions are added, deleted or chosen; no other lock is taken meanwhile
 MAX_VERSION: Final = 2**63 - 1  # TensorFlow Serving's int64
 
 
@@ -45,9 +45,8 @@ def publish(
     Raises:
         InputError: the copy differs from the original.
     """
-    base.mkdir(parents=True, exist_ok=True)
     files = manifest.file_hashes(model)
-    with _locked(base):
+    with locked(base / LOCK_FILE):
         for stale in [*base.glob(f"{TEMPORARY}*"), *base.glob(f"{DELETED}*")]:  # of a killed push
             _delete(stale)
         existing = versions(base)
@@ -69,8 +68,11 @@ def publish(
             if describe is not None:
                 manifest.write(describe(version, files), temporary)
             for root, _, names in os.walk(temporary, topdown=False):
-                for name in [*names, ""]:  # "" is the folder itself
-                    sync(Path(root, name))
+                for path in (Path(root, name) for name in [*names, ""]):  # "" is the folder itself
+                    mode = path.stat().st_mode
+                    if mode & stat.S_IWOTH:  # the model was exported under a umask such as 000
+                        path.chmod(mode & ~(stat.S_IWOTH | stat.S_IWGRP))
+                    sync(path)
             target = base / str(version)
             temporary.rename(target)
         except BaseException:
@@ -80,15 +82,19 @@ def publish(
     return target
 
 
-def prune(base: Path, keep: int, protected: Collection[int]) -> list[int]:
+def prune(base: Path, keep: int, protected: Callable[[], Collection[int]]) -> list[int]:
     """Delete all but the newest `keep` versions and the protected ones; returns the deleted versions.
 
     A version disappears with one rename, so that no server sees a part of it.
+
+    Args:
+        protected: called while LOCK_FILE is held, so that no version is chosen between this call and the deletion.
     """
     deleted = []
-    with _locked(base):
+    with locked(base / LOCK_FILE):
+        in_use = protected()
         for version in versions(base)[:-keep]:
-            if version not in protected:
+            if version not in in_use:
                 _delete((base / str(version)).rename(base / f"{DELETED}{version}"))
                 deleted.append(version)
     return deleted
@@ -125,10 +131,3 @@ def _is_unchanged(version: Path, files: dict[str, str]) -> bool:
         return manifest.verify(version).files == files
     except InputError:
         return False
-
-
-@contextmanager
-def _locked(base: Path) -> Iterator[None]:
-    with open_lock(base / ".push.lock") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -28,7 +28,7 @@ class Release:
         canary: the version under test; if None, the label `canary` is on the stable version.
         earlier: former stable versions, oldest first; a rollback goes to the last one.
         pending: a change that is being applied or was interrupted: its "action", the requested version "asked" (None:
-            the default) and the resulting "version".
+            the default), the resulting "version", and the "newest" version that was pushed then.
         entry: the history entry of the latest change, which may not be in the history yet.
     """
 
@@ -48,6 +48,8 @@ class Release:
             type(self.pending["version"]) is int and type(self.pending["asked"]) in (int, type(None))
         ):
             raise ValueError("a version is not a number")
+        if any("id" not in record for record in (self.pending, self.entry) if record is not None):
+            raise ValueError("a change without an id")
 
     @property
     def previous(self) -> int | None:
@@ -82,13 +84,17 @@ def read_release(home_root: Path) -> Release:
         ) from e
 
 
+def versions_folder(home_root: Path) -> Path:
+    return home_root / "serving_model" / contract.MODEL_NAME
+
+
 def version_folder(home_root: Path, version: int) -> Path:
-    return home_root / "serving_model" / contract.MODEL_NAME / str(version)
+    return versions_folder(home_root) / str(version)
 
 
 def pushed_versions(home_root: Path) -> list[int]:
     """Versions in a home, ascending; [] if none was pushed."""
-    return versions(home_root / "serving_model" / contract.MODEL_NAME)
+    return versions(versions_folder(home_root))
 
 
 def served_versions(home_root: Path, release: Release) -> set[int]:

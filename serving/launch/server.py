@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import json
 import os
 import signal
@@ -21,9 +20,9 @@ from typing import Any, Final
 
 import psutil
 
-from components.common import contract
+from components.common import contract, files
 from components.common.errors import InputError
-from components.common.files import open_lock, write_durably
+from components.common.files import write_durably
 from components.versions import manifest
 from components.versions.release import pushed_versions, read_release, version_folder
 from serving.launch import backends, model_config
@@ -230,15 +229,5 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         InputError: the folder is not writable.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = open_lock(folder / ".lock")  # held until the block ends
-    except OSError as e:
-        raise InputError(f"{folder}: cannot be written ({e.strerror})", "Name another home: --home DIR") from e
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("waiting for another command on this home", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with files.locked(folder / ".lock", lambda: print("waiting for another command on this home", file=sys.stderr)):
         yield

@@ -2,7 +2,8 @@
 
 TensorFlow Serving requires this order, and the process may be killed (`kill -9`) after any step:
 
-1. write the pending change to release.json; from then on the Pusher does not delete its version;
+1. choose the version and write the pending change to release.json, while the Pusher cannot delete versions; from then
+   on it does not delete this one;
 2. have the server load the version beside the others, and wait until it is AVAILABLE;
 3. move the label, and check it with a request;
 4. write the new release to release.json, and append it to the history;
@@ -11,12 +12,14 @@ TensorFlow Serving requires this order, and the process may be killed (`kill -9`
 7. remove the pending change.
 
 A server that restarts before step 4 serves the old release, and after step 4 the new one. Running the same command
-again completes the change. If step 2 or 3 fails, the server's old config, labels included, is restored.
+again completes the change, unless it was killed before step 4 and a version was pushed since. If step 2 or 3 fails, the
+server's old config, labels included, is restored.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -26,9 +29,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from components.common.errors import UserError
-from components.common.files import write_durably
+from components.common.files import locked, write_durably
 from components.versions import manifest
-from components.versions.release import RELEASE_FILE, Release, pushed_versions, read_release, version_folder
+from components.versions.publish import LOCK_FILE
+from components.versions.release import (
+    RELEASE_FILE,
+    Release,
+    pushed_versions,
+    read_release,
+    version_folder,
+    versions_folder,
+)
 from serving.launch import backends, model_config, server
 from serving.launch.backends import Setup
 from serving.launch.proof import check_pushed, loaded_versions
@@ -79,16 +90,18 @@ def apply(home: Path, action: str, requested: int | None, reason: str, choose: C
     reason = history.checked_reason(reason)
     started = time.monotonic()
     with server.locked(home / "serving"):
-        now, pending = _resume_pending(home, action, requested)
-        if pending is not None:
-            requested = pending["version"]  # the default may have changed since
-        version, wanted = choose(now, requested)
-        changed = (now.stable, now.canary) != (wanted.stable, wanted.canary)
-        done = replace(wanted, entry=now.entry)
-        if changed:
-            _check_needed(home, now, wanted)
-            pending = pending or history.pending_change(action, requested, version, reason)
-            write_release(home, replace(now, pending=pending))
+        with locked(versions_folder(home) / LOCK_FILE):  # until the pending change protects the version
+            now, pending = _resume_pending(home, action, requested, reason)
+            if pending is not None:
+                requested = pending["version"]
+            version, wanted = choose(now, requested)
+            changed = (now.stable, now.canary) != (wanted.stable, wanted.canary)
+            done = replace(wanted, entry=now.entry)
+            if changed:
+                _check_needed(home, now, wanted)
+                asked = history.pending_change(action, requested, version, reason)
+                pending = pending or {**asked, "newest": _newest(home)}
+                write_release(home, replace(now, pending=pending))
         running = server.find(home)
         if running is not None:
             from serving.release.control import Control
@@ -118,16 +131,40 @@ def write_release(home: Path, release: Release) -> None:
     write_durably(home / RELEASE_FILE, json.dumps(asdict(release), indent=1) + "\n")
 
 
-def _resume_pending(home: Path, action: str, requested: int | None) -> tuple[Release, dict[str, Any] | None]:
-    """Return the current release and, if the same command was killed before, its pending change."""
+def _resume_pending(
+    home: Path, action: str, requested: int | None, reason: str
+) -> tuple[Release, dict[str, Any] | None]:
+    """Return the current release and, if the same command was killed, its pending change.
+
+    A change that is recorded (step 4) is completed. Another one is made only if no version was pushed since; otherwise
+    it is dropped, and the command decides again. A line on stderr says which.
+    """
     now = read_release(home)
     history.catch_up(home, now.entry)
     pending = now.pending
-    if pending is None or (pending["action"], pending["asked"]) == (action, requested):
+    if pending is None:
+        return now, None
+    recorded = now.entry is not None and now.entry["id"] == pending["id"]
+    same = (pending["action"], pending["asked"]) == (action, requested)
+    what = f"interrupted earlier: {pending['action']} {pending['version']}, reason: {pending['reason'] or 'none'}"
+    if same and recorded:
+        print(f"{what}; it was recorded, and is completed now", file=sys.stderr)
         return now, pending
-    if now.entry is None or now.entry["id"] != pending["id"]:  # killed before step 4
+    newest = _newest(home)
+    if same and pending.get("newest", newest) == newest:
+        print(f"{what}; nothing was pushed since, and it is completed now", file=sys.stderr)
+        return now, {**pending, "reason": reason or pending["reason"]}
+    if not recorded:
+        since = f"version {newest} is the newest now" if same else "this command replaces it"
+        print(f"{what}; it is dropped: {since}", file=sys.stderr)
         history.append(home, history.entry(now, now, {**pending, "id": uuid.uuid4().hex}, "interrupted"))
-    return replace(now, pending=None), None
+    now = replace(now, pending=None)
+    write_release(home, now)
+    return now, None
+
+
+def _newest(home: Path) -> int | None:
+    return max(pushed_versions(home), default=None)
 
 
 def _needed(home: Path, release: Release) -> set[int]:

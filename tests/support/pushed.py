@@ -23,7 +23,14 @@ def push(home: Path, version: int, source: Path | None = None, **changes: Any) -
         (target / "saved_model.pb").write_bytes(b"no model")
     else:
         shutil.copytree(source, target)
-    created = Manifest(
+    created = described(version, manifest.file_hashes(target))
+    manifest.write(replace(created, **changes), target)
+    return target
+
+
+def described(version: int, files: dict[str, str]) -> Manifest:
+    """Return the manifest of a blessed version, as for `publish`."""
+    return Manifest(
         model="mnist",
         version=version,
         run_id="run",
@@ -37,7 +44,5 @@ def push(home: Path, version: int, source: Path | None = None, **changes: Any) -
         infra=[],
         metrics={},
         weights_sha256="",
-        files=manifest.file_hashes(target),
+        files=files,
     )
-    manifest.write(replace(created, **changes), target)
-    return target

@@ -17,7 +17,7 @@ from serving.client.errors import NotFound, ServingClientError
 from serving.launch import server
 from serving.release import apply, control, decisions, history
 from tests.integration.serving.release.home import IMAGE, Home
-from tests.integration.serving.release.kill import die_at
+from tests.support.kill import die_at
 from tests.support.pushed import folder, push
 from tests.support.servers import wait_for
 

@@ -210,5 +210,13 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
         fetch_mnist(tmp_path / "data", lambda line: None, (), None)
 
 
+def test_a_lock_that_is_a_symlink_is_refused_and_its_target_kept(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("content")
+    (tmp_path / ".fetch.lock").symlink_to(tmp_path / "precious")
+    with pytest.raises(InputError, match="is a symlink"):
+        fetch_mnist(tmp_path, lambda line: None, (), None)
+    assert (tmp_path / "precious").read_text() == "content"
+
+
 def test_the_real_hashes_are_those_of_the_four_files() -> None:
     assert tuple(MNIST_SHA256) == NAMES

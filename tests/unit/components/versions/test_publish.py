@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from components.common.errors import InputError
-from components.versions.manifest import Manifest
 from components.versions.publish import TEMPORARY, prune, publish, versions
+from tests.support.pushed import described
 
 
 @pytest.fixture
@@ -39,13 +39,6 @@ def test_versions_are_complete_and_increase_even_when_the_clock_does_not(model: 
         assert content(version) == content(model)
 
 
-def described(version: int, files: dict[str, str]) -> Manifest:
-    return Manifest(
-        model="mnist", version=version, run_id="run", git_commit=None, created_utc="", settings={}, data_sha256={},
-        blessed=True, infra_blessed=True, gate=[], infra=[], metrics={}, weights_sha256="", files=files,
-    )  # fmt: skip
-
-
 def test_the_newest_version_is_not_pushed_twice_unless_it_was_changed(model: Path, tmp_path: Path) -> None:
     base = tmp_path / "mnist"
     first = publish(model, base, 1, described)
@@ -64,10 +57,10 @@ def test_old_versions_are_deleted_unless_they_are_protected(model: Path, tmp_pat
     base = tmp_path / "mnist"
     for now_s in (8, 9, 10, 11):
         publish(model, base, now_s)
-    assert prune(base, keep=2, protected={8}) == [9]
+    assert prune(base, keep=2, protected=lambda: {8}) == [9]
     assert visible(base) == ["10", "11", "8"]
-    assert prune(base, keep=5, protected=()) == []
-    assert prune(base, keep=1, protected=()) == [8, 10]
+    assert prune(base, keep=5, protected=tuple) == []
+    assert prune(base, keep=1, protected=tuple) == [8, 10]
     assert not list(base.glob(".deleting-*"))
 
 
@@ -86,7 +79,7 @@ def test_a_folder_whose_name_no_push_writes_is_not_a_version(model: Path, tmp_pa
     (base / name).mkdir(parents=True)
     assert versions(base) == []
     assert publish(model, base, 8).name == "8"
-    assert prune(base, keep=1, protected=()) == []
+    assert prune(base, keep=1, protected=tuple) == []
     assert (base / name).is_dir()
 
 
@@ -107,7 +100,7 @@ def test_links_are_deleted_and_their_targets_kept(model: Path, tmp_path: Path) -
     for name in ("7", f"{TEMPORARY}3", ".deleting-4"):
         (base / name).symlink_to(elsewhere)
     publish(model, base, 8)
-    assert prune(base, keep=1, protected=()) == [7]
+    assert prune(base, keep=1, protected=tuple) == [7]
     assert visible(base) == ["8"]
     assert content(elsewhere) == content(model)
 

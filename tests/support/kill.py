@@ -9,7 +9,7 @@ from typing import Any
 from serving.release import apply, control, decisions, history
 
 
-def die_at(step: int, action: str, path: Path) -> None:
+def die_at(step: int, action: str, path: Path, *arguments: Any, **named: Any) -> None:
     """Run an action in its own process, which is killed before step number `step`."""
     remaining = step
 
@@ -29,4 +29,4 @@ def die_at(step: int, action: str, path: Path) -> None:
     die_in(history, "append")
     for name in ("reload", "wait_available", "check_labels", "wait_highest"):
         die_in(control.Control, name)
-    getattr(decisions, action)(path)
+    getattr(decisions, action)(path, *arguments, **named)
