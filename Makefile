@@ -8,7 +8,7 @@ IMAGE  ?= mnist-tfx:0.1.0
 VENV   := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock protos pipeline serve query validate stop kubeflow kubeflow-submit image test test-unit lint coverage bench drills clean
+.PHONY: help setup lock protos pipeline serve query validate stop gc kubeflow kubeflow-submit image test test-unit lint coverage bench drills clean
 
 help: ## Show this list
 	@echo "make pipeline   run the whole pipeline on the real MNIST"
@@ -36,6 +36,9 @@ validate: setup ## Prove that the served model is the blessed one, unchanged
 
 stop: setup ## Stop the server
 	@$(VENV)/python -m serving down $(ARGS)
+
+gc: setup ## Remove artifacts and logs of older runs (home.keep_runs), and what killed runs left behind
+	@$(VENV)/python -m pipeline gc --config $(CONFIG) $(ARGS)
 
 kubeflow: setup ## Compile the DAG for Kubeflow Pipelines (build/pipeline.yaml); IMAGE=registry/name:tag
 	@$(VENV)/python -m pipeline compile --config $(CONFIG) --set kubeflow.image=$(IMAGE) $(ARGS)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -122,12 +123,14 @@ def validate(
 
 @app.command()
 def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show the latest finished run of a home."""
+    """Show the latest finished run of a home, and the home's size at the end of the last run or gc."""
+    from components.common.home_size import HomeSize
     from pipeline.run import latest_result
 
-    result = latest_result(Home(home.resolve()))
+    place = Home(home.resolve())
+    result, size = latest_result(place), HomeSize.read(place)
     if as_json:
-        say(result.to_json())
+        say(json.dumps(asdict(result) | {"home_size": asdict(size) if size else None}))
         return
     say(f"run {result.run_id}")
     for node in result.nodes:
@@ -135,6 +138,33 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     _print_summary(result)
     if result.error:
         say(result.error)
+    if size:
+        say(f"home {size}")
+
+
+@app.command()
+def gc(
+    home: HomeOption = DEFAULT_HOME,
+    config: ConfigOption = DEFAULT_CONFIG,
+    keep_runs: Annotated[
+        int | None,
+        typer.Option(min=0, help="Keep artifacts and logs of this many runs; 0: all. Default: home.keep_runs."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove artifacts and logs of older runs, and what killed runs left behind.
+
+    Pushed versions, and what `validate` and the cache of the kept runs need, stay. Each run does the same at its end.
+    """
+    from pipeline import settings as settings_module
+    from pipeline.run import collect_garbage
+
+    with _errors_in_json(as_json):
+        if keep_runs is None:
+            keep_runs = settings_module.load(config).home.keep_runs
+        collected = collect_garbage(Home(home.resolve()), keep_runs, dry_run=dry_run)
+    say(collected.to_json() if as_json else f"{collected}\nhome {collected.home_size}")
 
 
 @app.command("compile")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
 import shutil
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -68,6 +70,50 @@ def forget_damaged(store: MetadataStore, root: Path) -> list[str]:
     return lines if more <= 0 else [*lines[:SHOWN], f"and {more} more"]
 
 
+def subfolders(parent: Path) -> list[Path]:
+    """Folders in a folder; links are not followed, not even to `parent`. [] if it cannot be read."""
+    try:
+        if parent.is_symlink():
+            return []
+        with os.scandir(parent) as entries:
+            return sorted(Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+
+
+def output_folders(root: Path, prefix: str = "") -> Iterator[Path]:
+    """Output folders of executions: `<root>/<node>/<key>/<execution id>`; also those named `<prefix><execution id>`."""
+    for node in subfolders(root):
+        for key in subfolders(node):
+            yield from (folder for folder in subfolders(key) if folder.name.removeprefix(prefix).isdecimal())
+
+
+def located(uri: str, root: Path) -> Path:
+    """The folder of an artifact below `root`, wherever the home was when the artifact was written."""
+    return root.joinpath(*Path(uri).parts[-3:])
+
+
+def relocate(store: MetadataStore, root: Path) -> None:
+    """Correct the artifacts' URIs in MLMD, which are absolute, after the home was moved, copied or restored."""
+    moved = []
+    for artifact in store.get_artifacts():
+        folder = located(artifact.uri, root)
+        if folder.name.isdecimal() and str(folder) != artifact.uri:
+            artifact.uri = str(folder)
+            moved.append(artifact)
+    if moved:
+        log.warning("the home was elsewhere before: %d artifacts are now below %s", len(moved), root)
+        store.put_artifacts(moved)
+
+
+def forget_listings(root: Path, kept: Collection[int]) -> None:
+    """Delete the records of files of all artifacts but those with the IDs `kept`."""
+    if not root.is_symlink() and not (root / LISTINGS).is_symlink():
+        for path in (root / LISTINGS).glob("*.json"):
+            if path.stem.isdecimal() and int(path.stem) not in kept:
+                path.unlink(missing_ok=True)
+
+
 def set_aside_unknown(store: MetadataStore, root: Path) -> Path | None:
     """Rename the artifacts of an MLMD store that was lost; returns their new folder, or None if nothing was lost.
 
@@ -82,16 +128,21 @@ def set_aside_unknown(store: MetadataStore, root: Path) -> Path | None:
 def remove_unpublished(store: MetadataStore, root: Path) -> None:
     """Delete output folders of executions that never finished, and TFX's scratch folders.
 
-    Output folders are `<root>/<node>/<key>/<execution id>`. Only safe for the run that has locked the home.
+    Only safe for the run that has locked the home.
     """
     published = (mlmd.Execution.COMPLETE, mlmd.Execution.CACHED)
     finished = {e.id for e in store.get_executions() if e.last_known_state in published}
-    for folder in root.glob("*/*/*"):
-        if folder.is_dir() and folder.name.isdecimal() and int(folder.name) not in finished:
+    for folder in output_folders(root):
+        if int(folder.name) not in finished:
             log.warning("removing %s, left by an interrupted run", folder)
             shutil.rmtree(folder, ignore_errors=True)
-    for scratch in root.glob("*/.system"):
-        shutil.rmtree(scratch, ignore_errors=True)
+    remove_scratch(root)
+
+
+def remove_scratch(root: Path) -> None:
+    """Delete TFX's scratch folders, which a killed run leaves behind."""
+    for node in subfolders(root):
+        shutil.rmtree(node / ".system", ignore_errors=True)
 
 
 class UnverifiedVersions(NamedTuple):

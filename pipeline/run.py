@@ -12,10 +12,10 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from components.common.errors import DataAnomaliesError, InputError
-from components.common.home import Home
+from components.common.home import RESULT_FILE, Home
 from components.common.settings import REAL_MNIST
 from components.common.signals import Stop
 from components.data import idx, mnist
@@ -26,10 +26,12 @@ from pipeline.output_capture import OutputCapture, captured
 from pipeline.progress import Progress, State
 from pipeline.settings import Settings
 
+if TYPE_CHECKING:
+    from pipeline.gc import Collected
+
 log = logging.getLogger(__name__)
 Status = Literal["pushed", "not_blessed", "anomalies", "failed"]
 EXIT_CODES: dict[Status, int] = {"pushed": 0, "not_blessed": 3, "anomalies": 4, "failed": 1}
-RESULT_FILE = "run.json"  # in the run's log folder
 
 
 @dataclass
@@ -91,6 +93,7 @@ def execute(settings: Settings, home: Home, stop: Stop, *, lines_to_stderr: bool
             result.seconds = round(time.monotonic() - started, 2)
             with suppress(OSError):  # a full disk: only `status` lacks this run
                 _write(logs / RESULT_FILE, result.to_json())
+            _collect(home, settings.home.keep_runs, stream)
     return result
 
 
@@ -120,6 +123,30 @@ def _check_metadata(database: Path) -> None:
             f"{database}: not a usable SQLite database ({e})",
             "Restore it, or move it away: the next run starts with an empty one; pushed versions stay.",
         ) from e
+
+
+def collect_garbage(home: Home, keep_runs: int, *, dry_run: bool) -> Collected:
+    """Run `gc.collect` on its own. Raises InputError if the home does not exist, is in use, or cannot be cleaned."""
+    if not home.root.is_dir():
+        raise InputError(f"{home.root}: no such folder")
+    with home.exclusive(), _writable(home), captured(home.logs("gc")):  # hides TensorFlow's output
+        _check_metadata(home.metadata)
+        from pipeline import gc
+
+        return gc.collect(home, keep_runs, dry_run=dry_run)
+
+
+def _collect(home: Home, keep_runs: int, stream: TextIO) -> None:
+    """Remove what older runs left. A failure is only reported: the run has its result, and the next one tries again."""
+    try:
+        from pipeline import gc
+
+        collected = gc.collect(home, keep_runs)
+        if collected.artifact_folders or collected.log_folders:
+            print(f"{collected} (home.keep_runs is {keep_runs})", file=stream)
+    except Exception as e:
+        log.exception("gc failed")
+        print(f"nothing removed: {str(e).splitlines()[0] if str(e) else type(e).__name__}", file=stream)
 
 
 @contextmanager
@@ -155,6 +182,7 @@ def _run(
     ir = local_runner.compiled(pipeline, str(result.run_id))
     with metadata.Metadata(pipeline.metadata_connection_config) as handle:
         local_runner.sweep_interrupted(handle.store)
+        integrity.relocate(handle.store, home.artifacts)
         if aside := integrity.set_aside_unknown(handle.store, home.artifacts):
             print(f"{home.metadata.name} is new: the artifacts of earlier runs are now in {aside}", file=stream)
         integrity.remove_unpublished(handle.store, home.artifacts)

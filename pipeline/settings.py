@@ -16,6 +16,7 @@ from components.common.errors import InputError, UsageError
 from components.common.settings import (
     DataSettings,
     GateSettings,
+    HomeSettings,
     InfraSettings,
     PushSettings,
     ServingSettings,
@@ -37,6 +38,7 @@ class Settings:
     infra: InfraSettings = field(default_factory=InfraSettings)
     serving: ServingSettings = field(default_factory=ServingSettings)
     push: PushSettings = field(default_factory=PushSettings)
+    home: HomeSettings = field(default_factory=HomeSettings)
     beam: BeamSettings = field(default_factory=BeamSettings)
     kubeflow: KubeflowSettings = field(default_factory=KubeflowSettings)
 

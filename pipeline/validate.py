@@ -146,14 +146,14 @@ class _Proof:
 
     def _accuracy(self) -> str:
         from components.validation import reference_predictions
+        from pipeline import integrity
 
         assert self._pushed is not None
+        evaluation = integrity.located(self._pushed.evaluation_uri, self._home.artifacts)
         try:
-            self._expected = reference_predictions.read(Path(self._pushed.evaluation_uri))
+            self._expected = reference_predictions.read(evaluation)
         except (OSError, ValueError, KeyError) as e:
-            raise _CheckFailed(
-                f"{self._pushed.evaluation_uri}: the evaluation's predictions are missing or damaged ({e})"
-            ) from e
+            raise _CheckFailed(f"{evaluation}: the evaluation's predictions are missing or damaged ({e})") from e
         report, self._served = self._replay(self._expected.images, SINGLES)
         if report["version"] != self.version:
             raise _CheckFailed(f"version {report['version']} served the test split: the server changed in between")

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from components.common import contract
 from components.common.errors import InputError
 from components.common.files import locked
+
+RESULT_FILE: Final = "run.json"  # in a run's log folder
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Home:
 
         def refuse() -> None:
             raise InputError(
-                f"{self.root}: another run is using this home (process {lock.read_text().strip() or 'unknown'})",
+                f"{self.root}: another run or gc is using this home (process {lock.read_text().strip() or 'unknown'})",
                 "Wait for it to end, or give this run its own home: --home DIR",
             )
 

@@ -231,6 +231,21 @@ class PushSettings:
         _check_whole("push.keep_versions", self.keep_versions, 1)
 
 
+@dataclass(frozen=True)
+class HomeSettings:
+    """Retention of local runs.
+
+    Attributes:
+        keep_runs: number of newest runs whose artifacts and logs are kept; 0 keeps all. Of an older run stay its record
+            in MLMD and what a pushed version needs.
+    """
+
+    keep_runs: int = 10
+
+    def __post_init__(self) -> None:
+        _check_whole("home.keep_runs", self.keep_runs, 0)
+
+
 def _check_whole(key: str, value: int, least: int, most: int = MAX_WHOLE) -> None:
     if not least <= value <= most:
         raise UsageError(f"{key} is {value}; it must be between {least:,} and {most:,}")

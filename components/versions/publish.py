@@ -47,8 +47,7 @@ def publish(
     """
     files = manifest.file_hashes(model)
     with locked(base / LOCK_FILE):
-        for stale in [*base.glob(f"{TEMPORARY}*"), *base.glob(f"{DELETED}*")]:  # of a killed push
-            _delete(stale)
+        _delete_unfinished(base)
         existing = versions(base)
         if existing and existing[-1] not in tampered and _is_unchanged(base / str(existing[-1]), files):
             return base / str(existing[-1])
@@ -100,6 +99,12 @@ def prune(base: Path, keep: int, protected: Callable[[], Collection[int]]) -> li
     return deleted
 
 
+def remove_unfinished(base: Path) -> None:
+    """Delete what killed pushes and prunings left in `base`."""
+    with locked(base / LOCK_FILE):
+        _delete_unfinished(base)
+
+
 def versions(base: Path) -> list[int]:
     """Numbers of the versions in `base`, ascending; [] if there is no such folder.
 
@@ -116,6 +121,11 @@ def is_version(name: str) -> bool:
     if not (name.isascii() and name.isdecimal() and len(name) <= len(str(MAX_VERSION))):
         return False
     return str(int(name)) == name and int(name) <= MAX_VERSION
+
+
+def _delete_unfinished(base: Path) -> None:
+    for stale in [*base.glob(f"{TEMPORARY}*"), *base.glob(f"{DELETED}*")]:
+        _delete(stale)
 
 
 def _delete(path: Path) -> None:

@@ -82,6 +82,7 @@ def changed(settings: Settings, values: Mapping[str, Any]) -> Settings:
 def to_json(settings: Settings) -> str:
     """All settings on which the properties of a node can depend, as JSON."""
     sections = asdict(settings) | {"kubeflow": {"volume_path": settings.kubeflow.volume_path}}
+    del sections["home"]  # of local runs
     return json.dumps(sections, sort_keys=True)
 
 
