@@ -14,7 +14,7 @@ from serving.model_server.batching import Run, Steps, run_alone
 from serving.model_server.errors import Code, ServingError, invalid
 from serving.model_server.servable import Endpoint, Servable, Signature, no_such_signature
 from serving.protocol import serving_pb2 as pb
-from serving.protocol.tensors import Array, TensorError, fill_proto, from_proto
+from serving.protocol.tensors import Array, TensorError, data_type_of, fill_proto, from_proto
 
 CLASSIFY_METHOD: Final = "tensorflow/serving/classify"
 REGRESS_METHOD: Final = "tensorflow/serving/regress"
@@ -75,7 +75,7 @@ def multi_inference(
 ) -> pb.MultiInferenceResponse:
     """Run several signatures on the same examples in one run of the session."""
     plans: list[tuple[str, Signature, dict[str, Endpoint]]] = []
-    place = None
+    places: dict[tuple[int, int], None] = {}  # the examples are fed to each of these
     for task in request.tasks:
         if task.model_spec.name != servable.name:
             raise invalid(
@@ -93,11 +93,10 @@ def multi_inference(
         else:
             raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
         plans.append((task.method_name, signature, outputs))
-    if place is None:
-        raise invalid("Inference request must contain at least one task.")
+        places[place] = None
     examples = serialized_examples(request.input)
     fetches = [endpoint.place for _, _, outputs in plans for endpoint in outputs.values()]
-    fetched = iter(servable.run([(place, examples)], fetches, timeout_ms))
+    fetched = iter(servable.run([(place, examples) for place in places], fetches, timeout_ms))
     response = pb.MultiInferenceResponse()
     for method, signature, outputs in plans:
         arrays = {alias: next(fetched) for alias in outputs}
@@ -167,8 +166,6 @@ def _classify_plan(signature: Signature) -> tuple[tuple[int, int], dict[str, End
     found = {alias: signature.outputs[alias] for alias in ("classes", "scores") if alias in signature.outputs}
     if not found:
         raise invalid("Expected classification signature outputs to contain at least one of classes or scores.")
-    if len(found) != len(signature.outputs):
-        raise invalid("Expected classification signature outputs to be classes and scores.")
     return place, found
 
 
@@ -193,6 +190,7 @@ def _put_classes(result: pb.ClassificationResult, arrays: Mapping[str, Array], c
     for alias, array in arrays.items():
         if array.ndim != 2 or len(array) != count:
             raise invalid(f"Expected Tensor shape: [{count} num_classes] but got {list(array.shape)} for {alias}")
+        _check_dtype(array, pb.DT_STRING if alias == "classes" else pb.DT_FLOAT, f"{alias} Tensor", " Got")
     classes, scores = arrays.get("classes"), arrays.get("scores")
     if classes is not None and scores is not None and classes.shape != scores.shape:
         raise invalid(
@@ -214,5 +212,13 @@ def _put_values(result: pb.RegressionResult, values: Array, count: int) -> None:
         raise invalid(
             f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {list(values.shape)}"
         )
+    _check_dtype(values, pb.DT_FLOAT, "output Tensor", "  Got")
     for value in values.ravel().tolist():
         result.regressions.add(value=value)
+
+
+def _check_dtype(array: Array, expected: int, what: str, got: str) -> None:
+    found = data_type_of(array)
+    if found != expected:
+        names = [pb.DataType.Name(data_type) for data_type in (expected, found)]
+        raise invalid(f"Expected {what} of {names[0]}.{got}: {names[1]}")

@@ -14,7 +14,8 @@ ONLY_REAL_SERVER: Final = frozenset({
     "num_unload_threads", "flush_filesystem_caches", "platform_config_file", "thread_pool_factory_config_file",
     "per_process_gpu_memory_fraction", "xla_cpu_compilation_enabled", "tensorflow_session_config_file",
     "num_request_iterations_for_warmup", "rest_api_num_threads", "grpc_max_threads",
-    "enable_signature_method_name_check", "mixed_precision",
+    "enable_signature_method_name_check", "mixed_precision", "num_tflite_pools", "num_tflite_interpreters_per_pool",
+    "remove_unused_fields_from_bundle_metagraph", "skip_initialize_tpu", "xla_gpu_compilation_enabled",
 })  # fmt: skip
 
 

@@ -54,14 +54,15 @@ class ModelState:
         """Check the labels of a new config for this model.
 
         Args:
-            before_available: whether a new label may name a version that is not available.
+            before_available: whether a label that is new, or stays, may name a version that is not available.
 
         Raises:
             ServingError: a label names a version that is not available.
         """
         available = self.available()
         for label, number in config.version_labels.items():
-            if number not in available and (label in self.labels or not before_available):
+            moved = self.labels.get(label, number) != number
+            if number not in available and (moved or not before_available):
                 raise ServingError(
                     Code.FAILED_PRECONDITION,
                     f"Request to assign label to version {number} of model {config.name}, "

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from serving.model_server.errors import ServingError, invalid
-from serving.model_server.rest_values import is_base64, json_type, shown, to_array, to_bytes
+from serving.model_server.rest_values import MAX_DEPTH, is_base64, json_type, shown, to_array, to_bytes
 from serving.model_server.servable import Signature
 from serving.protocol import serving_pb2 as pb
 from serving.protocol.tensors import Array
+
+DECODER: Final = json.JSONDecoder()
+MARKS: Final = re.compile(r'\\.|["\[\]{}]', re.DOTALL)  # an escaped character, a quote or a bracket
+KINDS: Final = {bool: "int64", int: "int64", float: "float", str: "bytes", dict: "bytes"}  # of features
+MAX_DEEP_CHARS: Final = 2**22  # the marks of a longer body take seconds
 
 
 @dataclass(frozen=True)
@@ -23,15 +29,18 @@ class PredictBody:
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Return the JSON object of a body; accepts unquoted NaN and Infinity. Raises ServingError."""
+    """Return the JSON object at the start of a body; accepts unquoted NaN and Infinity. Raises ServingError."""
     if not body.strip():
         raise invalid("JSON Parse error: The document is empty")
     try:
-        text = body.decode()
-        document = json.loads(text)
+        text = body.decode("utf-8-sig").lstrip(" \t\r\n")
+        try:
+            document, _ = DECODER.raw_decode(text)
+        except RecursionError:
+            document, _ = DECODER.raw_decode(_without_deep_values(text))
         if "\\u" in text:
             json.dumps(document, ensure_ascii=False).encode()  # fails for a lone surrogate
-    except (ValueError, RecursionError) as e:  # also for numbers with thousands of digits, or deeply nested lists
+    except (ValueError, RecursionError) as e:  # also for numbers with thousands of digits
         raise invalid(f"JSON Parse error: {e}") from None
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {shown(document)} Is not object")
@@ -78,6 +87,34 @@ def examples_body(document: Mapping[str, Any]) -> pb.Input:
     return decoded
 
 
+def _without_deep_values(text: str) -> str:
+    """Return a JSON document with null in place of all values nested deeper than MAX_DEPTH. Raises ValueError.
+
+    No input has such values, but keys that the server ignores may, and Python's decoder refuses them.
+    """
+    if len(text) > MAX_DEEP_CHARS:
+        raise ValueError("nested too deeply")
+    kept, depth, start, quoted = [], 0, 0, False
+    for mark in MARKS.finditer(text):
+        character = mark[0]
+        if character == '"':
+            quoted = not quoted
+        elif quoted or len(character) == 2:
+            continue
+        elif character in "[{":
+            depth += 1
+            if depth == MAX_DEPTH + 1:
+                kept.append(text[start : mark.start()])
+        else:
+            depth -= 1
+            if depth == MAX_DEPTH:
+                kept.append("null")
+                start = mark.end()
+    if depth > MAX_DEPTH:
+        raise ValueError("missing a closing bracket")
+    return "".join(kept) + text[start:]
+
+
 def _malformed(value: Any, message: str) -> ServingError:
     return invalid(f"JSON Value: {shown(value)} {message}")
 
@@ -119,10 +156,9 @@ def _from_columns(inputs: Any, signature: Signature) -> dict[str, Array]:
     if isinstance(inputs, dict) and not is_base64(inputs):
         arrays = {}
         for alias, endpoint in wanted.items():
-            if alias in inputs:
-                arrays[alias] = to_array(inputs[alias], endpoint.info, alias)
-            elif alias not in signature.defaults:
+            if alias not in inputs:  # over REST, the signature's defaults are not used
                 raise invalid(f"Missing named input: {alias} in 'inputs' object.")
+            arrays[alias] = to_array(inputs[alias], endpoint.info, alias)
         return arrays
     if len(wanted) != 1:
         raise invalid(
@@ -138,17 +174,29 @@ def _example(features: Any) -> pb.Example:
         raise invalid(f"Example must be JSON object but got JSON {json_type(features)}")
     example = pb.Example()
     for name, value in features.items():
-        values = value if isinstance(value, list) else [value]
-        feature = example.features.feature[name]
-        if all(isinstance(v, (bool, int)) for v in values):
-            if any(not -(2**63) <= v < 2**63 for v in values):
-                raise invalid(f"Feature: {name} has uint64 element. Only int64 is supported.")
-            feature.int64_list.value.extend(int(v) for v in values)
-        elif all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
-            try:
-                feature.float_list.value.extend(values)
-            except OverflowError:  # an integer too large for a double
-                raise invalid(f"JSON Value: {shown(values)} Type: Number is not of expected type: float") from None
-        else:
-            feature.bytes_list.value.extend(to_bytes(v) for v in values)
+        _fill_feature(example.features.feature[name], name, value if isinstance(value, list) else [value])
     return example
+
+
+def _fill_feature(feature: pb.Feature, name: str, values: list[Any]) -> None:
+    """Put values of one kind into a feature; the first value decides the kind. Raises ServingError."""
+    kinds = {KINDS.get(kind) for kind in set(map(type, values))}
+    if kinds == {"int64"} and not -(2**63) <= min(values) <= max(values) < 2**64:
+        try:  # larger integers are floats, as in TensorFlow Serving
+            values = [v if -(2**63) <= v < 2**64 else float(v) for v in values]
+        except OverflowError:
+            raise invalid(f"JSON Value: {shown(values)} Type: Number is not of expected type: float") from None
+        kinds = {KINDS[type(v)] for v in values}
+    if None in kinds:
+        wrong = next(v for v in values if type(v) not in KINDS)
+        raise invalid(f"Feature: {name} has element with unexpected JSON type: {json_type(wrong)}")
+    if len(kinds) > 1:
+        raise invalid(f"Unexpected element type in feature: {name} expecting type: {KINDS[type(values[0])]}")
+    if kinds == {"int64"}:
+        if max(values) >= 2**63:
+            raise invalid(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
+        feature.int64_list.value.extend(map(int, values))
+    elif kinds == {"float"}:
+        feature.float_list.value.extend(values)
+    elif kinds:
+        feature.bytes_list.value.extend(map(to_bytes, values))

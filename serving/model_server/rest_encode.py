@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from serving.model_server.errors import Code, ServingError, invalid
-from serving.protocol.tensors import Array
+from serving.model_server.errors import invalid
+from serving.model_server.rest_values import NOT_IN_JSON, type_name
+from serving.protocol.tensors import Array, data_type_of
 
 
 def encoded(document: Mapping[str, Any]) -> bytes:
@@ -37,6 +39,11 @@ def predict_response(outputs: Mapping[str, Array], row: bool) -> dict[str, Any]:
     return {"outputs": {name: _to_json(name, array) for name, array in outputs.items()}}
 
 
+def shortest(values: npt.ArrayLike) -> Any:
+    """Return float32 values as (nested) lists of the fewest digits that identify them: 0.1, not 0.10000000149."""
+    return np.asarray(values, np.float32).astype(str).astype(np.float64).tolist()
+
+
 def _rows(outputs: Mapping[str, Array]) -> Any:
     for name, array in outputs.items():
         if array.ndim < 1:
@@ -54,10 +61,11 @@ def _rows(outputs: Mapping[str, Array]) -> Any:
 
 def _to_json(name: str, array: Array) -> Any:
     """Return an output as nested lists; bytes become {"b64": ...} only if the output's name ends in _bytes."""
-    if array.dtype.kind == "c" or array.dtype == np.float16:
-        raise ServingError(Code.UNIMPLEMENTED, f"Conversion of tensor {name} of {array.dtype} to JSON")
-    if array.dtype == np.float32:  # the fewest digits that identify the value: 0.1, not 0.10000000149
-        return array.astype(str).astype(np.float64).tolist()
+    data_type = data_type_of(array)
+    if data_type in NOT_IN_JSON:
+        raise invalid(f"Failed to write JSON value for tensor type: {type_name(data_type)}")
+    if array.dtype == np.float32:
+        return shortest(array)
     if array.dtype != np.object_:
         return array.tolist()
     as_base64 = name.endswith("_bytes")

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from serving.model_server import data_plane, rest_decode
 from serving.model_server.errors import Code, ServingError, invalid
-from serving.model_server.rest_encode import encoded, predict_response
+from serving.model_server.rest_encode import encoded, predict_response, shortest
 from serving.model_server.service import Service
 from serving.model_server.workers import Workers
 from serving.protocol import serving_pb2 as pb
@@ -138,7 +138,10 @@ class RestLayer:
         request = pb.ClassificationRequest(model_spec=spec, input=rest_decode.examples_body(document))
         with self._service.manager.use(spec) as servable:
             result = data_plane.classify(servable, request, self._timeout_ms).result
-        rows = [[[c.label, c.score] for c in row.classes] for row in result.classifications]
+        rows = [
+            list(zip([c.label for c in row.classes], shortest([c.score for c in row.classes]), strict=True))
+            for row in result.classifications
+        ]
         return encoded({"results": rows})
 
     def _regress(self, spec: pb.ModelSpec, body: bytes) -> bytes:
@@ -147,7 +150,7 @@ class RestLayer:
         request = pb.RegressionRequest(model_spec=spec, input=rest_decode.examples_body(document))
         with self._service.manager.use(spec) as servable:
             result = data_plane.regress(servable, request, self._timeout_ms).result
-        return encoded({"results": [regression.value for regression in result.regressions]})
+        return encoded({"results": shortest([regression.value for regression in result.regressions])})
 
     def _status(self, spec: pb.ModelSpec) -> bytes:
         if spec.HasField("version_label"):  # unlike over gRPC, a label selects the version

@@ -14,6 +14,7 @@ from serving.protocol import serving_pb2 as pb
 from serving.protocol.tensors import Array, TensorError, numpy_dtype
 
 MAX_SHOWN_CHARS: Final = 200  # for a value in an error text
+NOT_IN_JSON: Final = frozenset({pb.DT_HALF, pb.DT_UINT16, pb.DT_COMPLEX64, pb.DT_COMPLEX128})
 MAX_DEPTH: Final = 64  # for nested lists: numpy's maximum number of dimensions
 
 
@@ -24,14 +25,14 @@ def to_array(value: Any, info: pb.TensorInfo, alias: str) -> Array:
         ServingError: values of another type or out of range, lists of unequal lengths, or a dtype without a JSON
             equivalent.
     """
-    name = pb.DataType.Name(info.dtype).removeprefix("DT_").lower()
+    name = type_name(info.dtype)
     if info.dtype == pb.DT_STRING:
         return _strings(value, alias)
     try:
         dtype = numpy_dtype(info.dtype)
     except TensorError:
         raise _unimplemented(name) from None
-    if dtype.kind == "c" or info.dtype == pb.DT_HALF:
+    if info.dtype in NOT_IN_JSON:
         raise _unimplemented(name)
     try:
         array = np.array(value)
@@ -50,11 +51,8 @@ def to_array(value: Any, info: pb.TensorInfo, alias: str) -> Array:
         for wrong in _wrong_leaves(value, dtype):
             raise invalid(f"JSON Value: {shown(wrong)} Type: {json_type(wrong)} is not of expected type: {name}")
         array = np.array(value, np.float64 if dtype.kind == "f" else dtype)  # valid, but numpy inferred another type
-    with np.errstate(over="ignore"):
-        converted = array.astype(dtype)
-    if dtype.kind == "f" and (np.isinf(converted) & np.isfinite(array)).any():
-        raise invalid(f"Cannot convert JSON value: {shown(array.flat[0].item())} to {name} without loss of precision.")
-    return converted
+    with np.errstate(over="ignore"):  # to infinity, as in TensorFlow Serving
+        return array.astype(dtype)
 
 
 def to_bytes(value: Any) -> bytes:
@@ -62,8 +60,9 @@ def to_bytes(value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode()
     if is_base64(value):
+        text = b"".join(value["b64"].encode().split())  # may have line breaks and no padding
         try:
-            return base64.b64decode(value["b64"], validate=True)
+            return base64.b64decode(text if b"=" in text else text + b"=" * (-len(text) % 4), validate=True)
         except ValueError:
             raise invalid(f"JSON Value: {shown(value)} Unable to base64 decode") from None
     raise invalid(f"JSON Value: {shown(value)} Type: {json_type(value)} is not of expected type: string")
@@ -83,6 +82,12 @@ def shown(value: Any) -> str:
     """Return a value as JSON for an error text, shortened."""
     text = json.dumps(value)
     return text if len(text) <= MAX_SHOWN_CHARS else text[:MAX_SHOWN_CHARS] + "..."
+
+
+def type_name(data_type: int) -> str:
+    """Return TensorFlow's name of a DataType, such as "float"."""
+    name: str = pb.DataType.Name(data_type)
+    return name.removeprefix("DT_").lower()
 
 
 def _unimplemented(name: str) -> ServingError:

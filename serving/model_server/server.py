@@ -175,7 +175,9 @@ class Server:
             try:
                 text = Path(self._flags.model_config_file).read_text()
                 if text != applied:
-                    await asyncio.to_thread(self._manager.reload, versions.parse_config(text))
+                    await asyncio.to_thread(
+                        self._manager.reload, versions.parse_config(text, self._flags.model_config_file)
+                    )
                     applied, logged = text, ""
             except (ServingError, OSError, UnicodeDecodeError) as e:  # retried: a label's version may still be loading
                 if str(e) != logged:
@@ -214,7 +216,7 @@ def _session_config(flags: Flags) -> bytes:
 def _model_configs(flags: Flags) -> list[pb.ModelConfig]:
     """Return the models to serve, from the config file or the flags. Raises ServingError, OSError, FlagError."""
     if flags.model_config_file:
-        return versions.parse_config(Path(flags.model_config_file).read_text())
+        return versions.parse_config(Path(flags.model_config_file).read_text(), flags.model_config_file)
     if not flags.model_base_path:
         raise FlagError("Both server_options.model_base_path and server_options.model_config_file are empty!")
     return [pb.ModelConfig(name=flags.model_name, base_path=flags.model_base_path, model_platform=versions.PLATFORM)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -11,17 +12,20 @@ from google.protobuf import text_format
 from serving.model_server.errors import Code, ServingError, invalid
 from serving.protocol import serving_pb2 as pb
 
+log = logging.getLogger(__name__)
 PLATFORM: Final = "tensorflow"
 MAX_INT64: Final = 2**63 - 1
 
 
-def parse_config(text: str) -> list[pb.ModelConfig]:
-    """Return the models of a ModelServerConfig in text format. Raises ServingError."""
+def parse_config(text: str, file: str) -> list[pb.ModelConfig]:
+    """Return the models of a ModelServerConfig in text format; `file` is its name. Raises ServingError."""
     config = pb.ModelServerConfig()
     try:
         text_format.Parse(text, config)
     except text_format.ParseError as e:
-        raise invalid(f"Invalid protobuf file: {e}") from None
+        detail = str(e).replace(pb.DESCRIPTOR.package + ".", "tensorflow.serving.")
+        log.error("Error parsing text-format tensorflow.serving.ModelServerConfig: %s", detail)
+        raise invalid(f"Invalid protobuf file: '{file}'") from None
     if config.WhichOneof("config") == "custom_model_config":
         raise ServingError(Code.UNIMPLEMENTED, "custom_model_config is not supported")
     return list(config.model_config_list.config)
@@ -38,8 +42,14 @@ def check(configs: Sequence[pb.ModelConfig]) -> None:
             raise invalid(
                 f"Expected model {config.name} to have an absolute path or URI; got base_path()={config.base_path}"
             )
-        if not config.model_platform and not config.model_type:
-            raise invalid(f"Illegal setting neither ModelServerConfig::model_platform nor model_type: {config.name}")
+        if bool(config.model_platform) == bool(config.model_type):
+            both, and_ = ("both", "and") if config.model_platform else ("neither", "nor")
+            raise invalid(
+                f"Illegal setting {both} ModelServerConfig::model_type (deprecated) {and_} "
+                f"ModelServerConfig::model_platform, model name is {config.name}"
+            )
+        if config.model_type == pb.OTHER:
+            raise invalid(f"ModelServerConfig::model_type choice {config.model_type} not supported.")
         if config.model_platform and config.model_platform != PLATFORM:
             raise invalid(f"Unknown platform: {config.model_platform}")
         if config.HasField("logging_config"):

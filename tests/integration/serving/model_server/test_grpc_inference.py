@@ -95,6 +95,23 @@ def test_outputs_of_the_wrong_shape(server: Server, signature: str) -> None:
         call("half", example(x=1.0), signature=signature)
 
 
+WRONG_DTYPES = {
+    "classify_numbers": "Expected classes Tensor of DT_STRING. Got: DT_FLOAT",
+    "classify_words": "Expected scores Tensor of DT_FLOAT. Got: DT_STRING",
+    "classify_double": "Expected scores Tensor of DT_FLOAT. Got: DT_DOUBLE",
+    "regress_words": "Expected output Tensor of DT_FLOAT.  Got: DT_STRING",
+}
+
+
+@pytest.mark.parametrize("signature", WRONG_DTYPES)
+def test_outputs_of_the_wrong_dtype(server: Server, signature: str) -> None:
+    method = "regress" if signature == "regress_words" else "classify"
+    with refused(INVALID, WRONG_DTYPES[signature]):
+        getattr(server, method)("half", example(x=1.0), signature=signature)
+    response = server.post(f"half:{method}", {"signature_name": signature, "examples": [{"x": 1.0}]})
+    assert (response.code, response.error) == (400, WRONG_DTYPES[signature])
+
+
 def test_no_regression_outputs(server: Server) -> None:
     with pytest.raises(grpc.RpcError, match="No regression outputs found in SignatureDef: ") as caught:
         server.regress("half", example(x=1.0), signature="other_output")
@@ -121,6 +138,17 @@ def test_multi_inference(server: Server) -> None:
     assert [c.classes[0].score for c in first.classification_result.classifications] == [2.5, 3.0]
     assert [r.value for r in second.regression_result.regressions] == [2.5, 3.0]
     assert (second.model_spec.signature_name, second.model_spec.version.value) == ("regress", 123)
+
+
+def test_multi_inference_feeds_every_input_tensor(server: Server) -> None:
+    """In a TF2 export each signature has an input tensor of its own."""
+    tasks = [("examples", "classify", "classify"), ("examples", "regress", "regress")]
+    first, second = server.infer(*tasks, examples=[example(x=[0.25, 0.5])]).results
+    assert [(c.label, c.score) for c in first.classification_result.classifications[0].classes] == [
+        ("first", 0.25),
+        ("second", 0.5),
+    ]
+    assert second.regression_result.regressions[0].value == 0.75
 
 
 def test_multi_inference_of_two_models_is_refused(server: Server) -> None:

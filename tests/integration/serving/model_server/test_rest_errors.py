@@ -80,6 +80,12 @@ def test_rows_need_all_inputs(server: Server) -> None:
         assert response.code == 400 and ("keys must be equal to: a,b" if name == "pair" else "bias") in response.error
 
 
+def test_columns_need_the_inputs_with_defaults_too(server: Server) -> None:
+    assert server.post("defaults:predict", {"inputs": {"x": [1], "bias": 2}}).json == {"outputs": [3.0]}
+    response = server.post("defaults:predict", {"inputs": {"x": [1]}})
+    assert (response.code, response.error) == (400, "Missing named input: bias in 'inputs' object.")
+
+
 def test_rows_need_outputs_of_one_batch_size(server: Server) -> None:
     body = {"signature_name": "uneven", "instances": [1, 2, 3]}
     response = server.post("scalar:predict", body)
@@ -97,7 +103,10 @@ EXAMPLES_ERRORS = [
     ({"examples": [{"x": None}]}, ""),
     ({"examples": [{"x": [[1.0]]}]}, ""),
     ({"examples": [{"x": {"a": 1}}]}, ""),
-    ({"examples": [{"x": 2**64}]}, ""),
+    ({"examples": [{"x": 2**63}]}, "Feature: x has uint64_t element. Only int64_t is supported."),
+    ({"examples": [{"x": [1, 2.5]}]}, "Unexpected element type in feature: x expecting type: int64"),
+    ({"examples": [{"x": [1.0, True]}]}, "Unexpected element type in feature: x expecting type: float"),
+    ({"examples": [{"x": ["a", 1.0]}]}, "Unexpected element type in feature: x expecting type: bytes"),
     ({"examples": [{"x": "text"}]}, ""),
     ({"examples": [{"y": 1.0}]}, "Feature: x (data type: float) is required but could not be found."),
     ({"examples": [{"x": 1.0}], "signature_name": 1}, "'signature_name' key must be a string value."),
@@ -112,10 +121,19 @@ def test_examples_refused(server: Server, body: dict[str, object], text: str) ->
     assert response.code == 400 and text in response.error
 
 
-@pytest.mark.parametrize("body", [b"", b"  \n", b"{", b'{"a": nul}', b'{"a" 1}', b'{"a": 1} x', b'{"a": "x', b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"  \n", b"{", b'{"a": nul}', b'{"a" 1}', b'{"a": "x', b"\xff"])
 def test_broken_json(server: Server, body: bytes) -> None:
     response = server.post("half:predict", body)
     assert response.code == 400 and response.error.startswith("JSON Parse error: ")
+
+
+def test_text_after_the_document_is_ignored(server: Server) -> None:
+    assert server.post("half:predict", b' {"instances": [1.0]} x').json == {"predictions": [2.5]}
+
+
+def test_unused_keys_may_be_nested_deeply(server: Server) -> None:
+    deep = b'[{"a": ' * 250_000 + b'"]}"' + b"}]" * 250_000
+    assert server.post("half:predict", b'{"a": %b, "instances": [1.0]}' % deep).json == {"predictions": [2.5]}
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,11 @@ def test_a_bad_start_prints_one_line(case: str, capsys: pytest.CaptureFixture[st
 
 
 BAD_CONFIGS = {
-    "model_config_list {": "INVALID_ARGUMENT: Invalid protobuf file: ",
+    "model_config_list {": "INVALID_ARGUMENT: Invalid protobuf file: '",
+    'model_config_list { config { name: "m" base_path: "/a" model_platform: "tensorflow" model_type: TENSORFLOW } }': (
+        "INVALID_ARGUMENT: Illegal setting both ModelServerConfig::model_type (deprecated) and "
+        "ModelServerConfig::model_platform, model name is m"
+    ),
     "no config at all": "INVALID_ARGUMENT: ",
     "\0\1\2": "INVALID_ARGUMENT: ",
     'config { name: "x" }': "INVALID_ARGUMENT: ",
@@ -72,8 +76,28 @@ def test_a_bad_config_file_prints_one_line(tmp_path: Path, text: str, capsys: py
     assert BAD_CONFIGS[text] in line
 
 
+def test_a_config_file_that_is_no_text_format(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "models.config"
+    path.write_text("model_config_list {\n  config { title: 'x' }\n}")
+    assert command.main([f"--model_config_file={path}"]) == FAILED
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.getMessage() == (
+        "Error parsing text-format tensorflow.serving.ModelServerConfig: "
+        '2:12 : Message type "tensorflow.serving.ModelConfig" has no field named "title".'
+    )
+
+
 def test_unknown_and_unsupported_flags_are_printed() -> None:
     flags, notes = parse(["--no_such_flag=1", "stray", "--enable_profiler=false", "--enable_batching", "--port=1"])
     assert (flags.enable_batching, flags.port) == (True, 1)
     assert notes[0] == "unknown argument: --no_such_flag=1" and "unknown argument: stray" in notes
     assert any("--enable_profiler has no effect here" in note for note in notes)
+
+
+def test_every_flag_of_the_real_server_is_known() -> None:
+    names = (
+        "num_tflite_pools num_tflite_interpreters_per_pool remove_unused_fields_from_bundle_metagraph "
+        "skip_initialize_tpu xla_gpu_compilation_enabled"
+    )
+    _, notes = parse([f"--{name}=1" for name in names.split()])
+    assert not [note for note in notes if "unknown argument" in note]

@@ -55,12 +55,14 @@ def test_load_errors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("number", "known", "before_available", "allowed"), [
     (1, False, False, True), (2, False, False, False), (2, False, True, True), (2, True, True, False),
+    (3, True, True, True), (3, True, False, False),
 ])  # fmt: skip
 def test_labels_of_unavailable_versions(
     tmp_path: Path, number: int, known: bool, before_available: bool, allowed: bool
 ) -> None:
+    """Version 1 is available. A known label is at version 1, or already at version 3, which is not available."""
     found = model(tmp_path, v1=State.AVAILABLE)
-    found.labels = {"stable": 1} if known else {}
+    found.labels = {"stable": 3 if number == 3 else 1} if known else {}
     config = pb.ModelConfig(name="m", version_labels={"stable": number})
     if allowed:
         found.check_labels(config, before_available)
