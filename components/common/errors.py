@@ -12,6 +12,8 @@ UserError                       1
         FailedPrecondition      5
         NotFound                5
         Unavailable             5
+            Overloaded          5
+        Cancelled               1
         DeadlineExceeded        1
         ResourceExhausted       1
         Unimplemented           1

@@ -5,7 +5,8 @@
         prediction.outputs["probabilities"], prediction.version
 
 Both transports have the same arguments, results and errors. All requests are read-only, so the client retries them
-while the server is UNAVAILABLE, until the deadline. Proxy settings in the environment are ignored. Threads may share
+while the server is UNAVAILABLE or cancels them, until the deadline. It has a budget of retries, so that many clients
+do not multiply the load of an overloaded server. Proxy settings in the environment are ignored. Threads may share
 a client.
 """
 
@@ -21,7 +22,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from components.common.errors import UsageError
-from serving.client.errors import Unavailable
+from serving.client.errors import Cancelled, Unavailable
 from serving.protocol import serving_pb2 as pb
 from serving.protocol.tensors import Array
 
@@ -29,6 +30,8 @@ T = TypeVar("T")
 TIMEOUT_S: Final = 10.0
 ATTEMPTS: Final = 4
 BACKOFF_S: Final = 0.1  # before the second attempt; doubles for each further attempt
+RETRY_BUDGET: Final = 10.0  # retries that a client may make at once ...
+RETRY_RATIO: Final = 0.1  # ... and more for each successful call
 DEFAULT_SIGNATURE: Final = "serving_default"
 
 
@@ -64,13 +67,14 @@ class Client(ABC):
     Args:
         address: server address; see `connect`.
         timeout_s: timeout of a call including its retries; can be overridden per call.
-        attempts: maximum attempts per call, while the server is UNAVAILABLE.
+        attempts: maximum attempts per call, while the server is UNAVAILABLE or cancels it.
     """
 
     def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S, attempts: int = ATTEMPTS) -> None:
         self.address = address
         self._timeout_s = timeout_s
         self._attempts = attempts
+        self._retries_left = RETRY_BUDGET  # not locked: a lost update of another thread does not matter
 
     def predict(
         self,
@@ -125,13 +129,18 @@ class Client(ABC):
         deadline = time.monotonic() + (self._timeout_s if timeout_s is None else timeout_s)
         for attempt in itertools.count(1):
             try:
-                return call(deadline - time.monotonic())
-            except Unavailable:
+                result = call(deadline - time.monotonic())
+            except (Unavailable, Cancelled):
                 # Jitter, so that the clients of a restarted server do not all reconnect at once.
                 pause_s = BACKOFF_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
-                if attempt >= self._attempts or time.monotonic() + pause_s >= deadline:
+                late = time.monotonic() + pause_s >= deadline
+                if late or attempt >= self._attempts or self._retries_left < 1:
                     raise
+                self._retries_left -= 1
                 time.sleep(pause_s)
+            else:
+                self._retries_left = min(self._retries_left + RETRY_RATIO, RETRY_BUDGET)
+                return result
         raise AssertionError("unreachable")
 
     def __enter__(self) -> Self:

@@ -5,7 +5,9 @@ UserError
     ├── InvalidArgument      correct the request
     ├── FailedPrecondition   choose another signature, or export the model again
     ├── NotFound             choose a loaded model and version
-    ├── Unavailable          start the server, or try again later
+    ├── Unavailable          start the server
+    │   └── Overloaded       send fewer requests at once, or try again later
+    ├── Cancelled            try again
     ├── DeadlineExceeded     allow more time
     ├── ResourceExhausted    send less at once
     ├── Unimplemented        use another method or transport
@@ -14,6 +16,7 @@ UserError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
@@ -59,10 +62,22 @@ class NotFound(ServingClientError):
 
 
 class Unavailable(ServingClientError):
-    """No server responds at the address, or it is overloaded."""
+    """No server responds at the address, or it is starting or stopping."""
 
     exit_code = 5
     advice = "Is the server running? Start one: make serve"
+
+
+class Overloaded(Unavailable):
+    """The server refuses the request because it has too many."""
+
+    advice = "The server is overloaded: send fewer requests at once, or try again later."
+
+
+class Cancelled(ServingClientError):
+    """The server, or a proxy, ended the request."""
+
+    advice = "The server ended the request, or this client was closed. Try again."
 
 
 class DeadlineExceeded(ServingClientError):
@@ -71,6 +86,8 @@ class DeadlineExceeded(ServingClientError):
 
 class ResourceExhausted(ServingClientError):
     """The request is larger than the server accepts, or there are too many requests at once."""
+
+    advice = "Send smaller requests, or fewer at once."
 
 
 class Unimplemented(ServingClientError):
@@ -86,6 +103,7 @@ GRPC_CODES: Final[Mapping[str, type[ServingClientError]]] = {
     "FAILED_PRECONDITION": FailedPrecondition,
     "NOT_FOUND": NotFound,
     "UNAVAILABLE": Unavailable,
+    "CANCELLED": Cancelled,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
     "RESOURCE_EXHAUSTED": ResourceExhausted,
     "UNIMPLEMENTED": Unimplemented,
@@ -109,8 +127,14 @@ HTTP_STATUSES: Final[Mapping[int, str]] = {
 """The gRPC code of each HTTP status; INTERNAL for all others."""
 
 
+OVERLOADED: Final = re.compile("overloaded|queue|requests waiting|all requests together", re.IGNORECASE)
+"""The UNAVAILABLE of a server that is overloaded; with any other text, there is no server or it is stopping."""
+
+
 def from_code(address: str, code: str, text: str) -> ServingClientError:
     """Return the error for a gRPC code name."""
+    if code == "UNAVAILABLE" and OVERLOADED.search(text):
+        return Overloaded(address, code, text)
     return GRPC_CODES.get(code, ServingClientError)(address, code, text)
 
 

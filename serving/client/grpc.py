@@ -60,6 +60,7 @@ class GrpcClient(Client):
         )
 
     def close(self) -> None:
+        self._attempts = 1  # closing cancels the calls of other threads, which are not to be retried
         self._channel.close()
 
     def _predict(self, spec: pb.ModelSpec, inputs: Mapping[str, Any], timeout_s: float) -> Prediction:

@@ -69,6 +69,26 @@ def test_retries_end_with_the_attempts_and_the_deadline(clock: Clock) -> None:
     assert min(client.left_s) > 0
 
 
+def test_a_call_that_the_server_cancelled_is_retried(clock: Clock) -> None:
+    client = Failing("CANCELLED", "UNAVAILABLE", "CANCELLED")
+    assert client.status("mnist") == UP and len(clock.pauses) == 3
+
+
+def test_the_retry_budget_bounds_the_load_of_a_failing_server(clock: Clock) -> None:
+    client = Failing(*["UNAVAILABLE"] * 1000)
+    for _ in range(100):
+        with pytest.raises(errors.Unavailable):
+            client.status("mnist")
+    assert len(client.left_s) == 100 + base.RETRY_BUDGET  # not 100 * ATTEMPTS
+    client.codes.clear()
+    for _ in range(20):
+        client.status("mnist")
+    client.codes, client.left_s = ["UNAVAILABLE"] * 3, []
+    with pytest.raises(errors.Unavailable):  # 20 successful calls have earned two retries
+        client.status("mnist")
+    assert len(client.left_s) == 3
+
+
 @pytest.mark.parametrize("code", ["INTERNAL", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"])
 def test_other_codes_are_not_retried(clock: Clock, code: str) -> None:
     client = Failing(code)

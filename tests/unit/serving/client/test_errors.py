@@ -22,6 +22,21 @@ def test_exit_codes(code: str, exit_code: int) -> None:
     assert errors.from_code("", code, "").exit_code == exit_code
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The batch scheduling queue to which this task was submitted is full; currently 10 batches enqueued",
+        "The server is overloaded: this request would wait 900 ms for its run",
+        "The server has 2000 requests waiting",
+        "All requests together need more than 536870912 bytes",
+    ],
+)
+def test_an_overloaded_server_is_not_reported_as_down(text: str) -> None:
+    for error in (errors.from_code("a:1", "UNAVAILABLE", text), errors.from_http_status("http://a:1", 503, text)):
+        assert type(error) is errors.Overloaded and error.exit_code == 5
+        assert "overloaded" in str(error) and "make serve" not in str(error)
+
+
 def test_http_statuses_map_to_the_classes_of_their_codes() -> None:
     assert type(errors.from_http_status("a", 503, "busy")) is errors.Unavailable
     assert errors.from_http_status("a", 403, "no").code == "PERMISSION_DENIED"

@@ -19,9 +19,10 @@ StatusCode = grpc.StatusCode
 RESPONSE = pb.PredictResponse(outputs={"y": to_proto([1.5])})
 
 
-def test_each_code_becomes_an_error_and_only_unavailable_is_retried(scripted_grpc: Start) -> None:
-    codes = [code for code in StatusCode if code not in (StatusCode.OK, StatusCode.UNAVAILABLE)]
-    scripted = scripted_grpc(*codes, StatusCode.UNAVAILABLE, RESPONSE)
+def test_each_code_becomes_an_error_and_only_two_are_retried(scripted_grpc: Start) -> None:
+    retried = (StatusCode.UNAVAILABLE, StatusCode.CANCELLED)
+    codes = [code for code in StatusCode if code not in (StatusCode.OK, *retried)]
+    scripted = scripted_grpc(*codes, *retried, RESPONSE)
     with connect(scripted.address) as client:
         for number, code in enumerate(codes, 1):
             with pytest.raises(errors.ServingClientError, match="scripted") as caught:
@@ -29,7 +30,7 @@ def test_each_code_becomes_an_error_and_only_unavailable_is_retried(scripted_grp
             assert caught.value.code == code.name and len(scripted.requests) == number
             assert type(caught.value) is errors.GRPC_CODES.get(code.name, errors.ServingClientError)
         assert client.predict({}, model="m").outputs["y"].tolist() == [1.5]
-    assert len(scripted.requests) == len(codes) + 2
+    assert len(scripted.requests) == len(codes) + 3
 
 
 def test_a_tensor_that_cannot_be_read_is_an_internal_error(scripted_grpc: Start) -> None:
@@ -47,6 +48,15 @@ def test_the_deadline_ends_a_call(silent_port: int) -> None:
         assert 0.15 < time.monotonic() - started < 2
         with pytest.raises(errors.DeadlineExceeded):
             client.status("mnist", timeout_s=0)
+
+
+def test_closing_the_client_ends_its_calls_at_once(silent_port: int) -> None:
+    client = connect(f"127.0.0.1:{silent_port}", timeout_s=30)
+    timer = threading.Timer(0.1, client.close)
+    timer.start()
+    with pytest.raises(errors.Cancelled):
+        client.status("mnist")
+    timer.join()
 
 
 def test_a_refused_connection_is_unavailable(closed_port: int) -> None:
