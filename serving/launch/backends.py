@@ -90,8 +90,8 @@ def choose(preferred: str = "auto") -> Choice:
     raise InputError(f"the {preferred} backend is not available: {'; '.join(reasons)}", "Use --backend embedded.")
 
 
-def command(choice: Choice, setup: Setup) -> list[str]:
-    """Return the command that runs the server in the foreground."""
+def command(choice: Choice, setup: Setup, log_file: Path | None = None) -> list[str]:
+    """Return the command that runs the server in the foreground; the embedded server rotates its log file."""
     if choice.name == "container":
         return container_command(choice.program, setup)
     flags = server_flags(setup.config_file, DEPLOY_CONFIG, setup.grpc_port, setup.rest_port)
@@ -99,7 +99,8 @@ def command(choice: Choice, setup: Setup) -> list[str]:
         return [choice.program, *flags]
     # TensorFlow Serving would load any numbered folder, even an incomplete copy or a model that was not blessed.
     proven = [] if setup.unproven else ["--proven_only=true"]
-    return [choice.program, "-m", "serving.model_server", *flags, *proven]
+    log = [f"--log_file={log_file}"] if log_file else []
+    return [choice.program, "-m", "serving.model_server", *flags, *proven, *log]
 
 
 def server_flags(models_config: Path, deploy: Path, grpc_port: int, rest_port: int) -> list[str]:

@@ -28,6 +28,7 @@ from components.versions.release import pushed_versions, read_release, version_f
 from serving.launch import backends, model_config
 from serving.launch.backends import Choice, Setup
 from serving.launch.proof import check_pushed
+from serving.model_server import log_file
 
 START_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 15.0
@@ -94,9 +95,10 @@ def start(setup: Setup, preferred: str) -> tuple[Running, bool]:
             return running, False
         choice = prepare(setup, preferred)
         setup.log_file.parent.mkdir(parents=True, exist_ok=True)
+        log_file.rotate(setup.log_file)
         with open(setup.log_file, "ab") as log:
             process = subprocess.Popen(
-                backends.command(choice, setup),
+                backends.command(choice, setup, setup.log_file),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -9,11 +9,13 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 import uvloop
 
 from serving.model_server import flags as flags_module
+from serving.model_server import log_file
 from serving.model_server.capi import library
 from serving.model_server.errors import ServingError
 from serving.model_server.flags import FlagError
@@ -36,6 +38,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"TensorFlow Library: {library().TF_Version().decode()}")
         return 0
     try:
+        if flags.log_file:
+            log_file.keep_small(Path(flags.log_file))
         server = Server(flags)
         uvloop.run(server.run())
     except (ServingError, OSError, FlagError, ImportError) as e:

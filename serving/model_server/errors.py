@@ -32,12 +32,11 @@ class Code(IntEnum):
 
 
 class ServingError(Exception):
-    """The error response of a request."""
+    """The error response of a request. The message is shortened: it may contain what the client has sent."""
 
     def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = Code(code)
-        self.message = message
+        self.code, self.message = Code(code), shortened(message)
+        super().__init__(self.message)
 
 
 def invalid(message: str) -> ServingError:

@@ -25,7 +25,7 @@ class FlagError(ValueError):
 
 @dataclass(frozen=True)
 class Flags:
-    """Names and defaults are those of tensorflow_model_server, except for the last two flags."""
+    """Names and defaults are those of tensorflow_model_server, except for the last three flags."""
 
     port: int = 8500
     grpc_socket_path: str = ""
@@ -54,6 +54,8 @@ class Flags:
     version: bool = False
     # The real server binds to all interfaces; this stand-in binds to loopback by default.
     bind_address: str = "127.0.0.1"
+    # Append stdout and stderr to this file, which is rotated.
+    log_file: str = ""
     # Load a version only if it passes verification against its manifest.
     proven_only: bool = False
 

@@ -129,6 +129,10 @@ class Manager:
             raise ServingError(Code.NOT_FOUND, f"Could not find {what} of model {spec.name}")
         return response
 
+    def knows(self, name: str) -> bool:
+        """Return whether this is the name of a model, or was."""
+        return name in self._models or name in self._removed
+
     def _acquire(self, spec: pb.ModelSpec) -> Servable:
         if not spec.name:
             raise invalid("ModelSpec has no name specified.")

@@ -5,26 +5,34 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 BUCKETS_US: Final = tuple(10 * 1.8**k for k in range(33))  # TensorFlow Serving's latency buckets, microseconds
 COUNT: Final = ":tensorflow:serving:request_count"
 COUNT_LABELS: Final = ("model_name", "status")
 LATENCY: Final = ":tensorflow:serving:request_latency"
+UNKNOWN: Final = "(unknown)"
 LATENCY_LABELS: Final = ("model_name", "API", "entrypoint")
 
 
 class Metrics:
-    """Thread-safe. Replaces Prometheus' client library, which rejects TensorFlow's names with a leading colon."""
+    """Thread-safe. Replaces Prometheus' client library, which rejects TensorFlow's names with a leading colon.
 
-    def __init__(self) -> None:
+    Args:
+        known: whether a name is that of a model. All other names are one series, or clients could add any
+            number.
+    """
+
+    def __init__(self, known: Callable[[str], bool] = bool) -> None:
+        self._known = known
         self._lock = threading.Lock()
         self._counts: dict[tuple[str, ...], int] = defaultdict(int)
         self._latencies: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0.0] * (len(BUCKETS_US) + 2))
 
     def request(self, model: str, api: str, entrypoint: str, code: str, latency_us: float) -> None:
         """Count a finished request. Latency is recorded for successful ones only, as in TensorFlow Serving."""
+        model = model if self._known(model) else UNKNOWN
         with self._lock:
             self._counts[model, code] += 1
             if code == "OK":

@@ -13,6 +13,7 @@ from serving.model_server.errors import Code, ServingError, invalid
 from serving.protocol import serving_pb2 as pb
 from serving.protocol.tensors import Array, TensorError, numpy_dtype
 
+ENCODER: Final = json.JSONEncoder()
 MAX_SHOWN_CHARS: Final = 200  # for a value in an error text
 NOT_IN_JSON: Final = frozenset({pb.DT_HALF, pb.DT_UINT16, pb.DT_COMPLEX64, pb.DT_COMPLEX128})
 MAX_DEPTH: Final = 64  # for nested lists: numpy's maximum number of dimensions
@@ -80,8 +81,12 @@ def json_type(value: Any) -> str:
 
 def shown(value: Any) -> str:
     """Return a value as JSON for an error text, shortened."""
-    text = json.dumps(value)
-    return text if len(text) <= MAX_SHOWN_CHARS else text[:MAX_SHOWN_CHARS] + "..."
+    text = ""
+    for part in ENCODER.iterencode(value[:MAX_SHOWN_CHARS] if isinstance(value, str) else value):
+        text += part
+        if len(text) > MAX_SHOWN_CHARS:  # the rest may be long, or nested deeply
+            return text[:MAX_SHOWN_CHARS] + "..."
+    return text
 
 
 def type_name(data_type: int) -> str:

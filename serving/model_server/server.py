@@ -14,7 +14,6 @@ from typing import Final
 import grpc
 import uvicorn
 from google.protobuf import text_format
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from components.common import resources
 from components.common.errors import InputError
@@ -23,6 +22,7 @@ from serving.model_server import batching, versions, warmup
 from serving.model_server.errors import Code, ServingError
 from serving.model_server.flags import FlagError, Flags
 from serving.model_server.grpc_layer import SIZE_OPTIONS, GrpcLayer, channel_options
+from serving.model_server.health import Health
 from serving.model_server.manager import Manager, Policy
 from serving.model_server.metrics import Metrics
 from serving.model_server.rest_layer import RestLayer
@@ -58,9 +58,11 @@ class Server:
             labels_before_available=flags.allow_version_labels_for_unavailable_models,
         )
         self._manager = Manager(self._load, policy)
-        self._service = Service(self._manager, Metrics(), flags.enable_serialization_as_tensor_content)
+        self._service = Service(
+            self._manager, Metrics(self._manager.knows), flags.enable_serialization_as_tensor_content
+        )
         self._workers = Workers(limit=4 * resources.cores())
-        self._health: health.aio.HealthServicer | None = None
+        self._health: Health | None = None
         self.stuck = False
 
     async def run(self) -> None:
@@ -123,10 +125,8 @@ class Server:
         server = grpc.aio.server(options=options)
         GrpcLayer(self._service, self._workers, self._flags.enable_batching).add_to(server)
         if self._flags.enable_grpc_healthcheck_service:
-            self._health = health.aio.HealthServicer()
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-            for name in ("", "ModelService", "PredictionService"):
-                await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+            self._health = Health()
+            await self._health.add_to(server)
         addresses = [f"{self._flags.bind_address}:{self._flags.port}"] if self._flags.port else []
         if self._flags.grpc_socket_path:
             addresses.append(f"unix:{self._flags.grpc_socket_path}")

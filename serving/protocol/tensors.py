@@ -135,18 +135,26 @@ def from_proto(proto: pb.TensorProto) -> Array:
     if proto.tensor_content and proto.dtype != _DT_STRING:
         if len(proto.tensor_content) != count * dtype.itemsize:
             raise TensorError(f"{len(proto.tensor_content)} bytes of content for {count} elements of {dtype}")
-        return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
+        return _shaped(np.frombuffer(proto.tensor_content, dtype), shape)
     values = getattr(proto, _TYPES[proto.dtype][1])
     if proto.dtype == _DT_STRING:
-        return _filled(np.array([*values, None], np.object_)[:-1], count, b"").reshape(shape)
+        return _shaped(_filled(np.array([*values, None], np.object_)[:-1], count, b""), shape)
     if proto.dtype == _DT_HALF:
         flat = np.array(values, np.int64).astype(np.uint16).view(np.float16)
     elif dtype.kind == "c":
-        flat = np.array(values, np.float32 if proto.dtype == _DT_COMPLEX64 else np.float64).view(dtype)
+        pairs = values[: len(values) // 2 * 2]  # a real part without an imaginary one is ignored, as in TensorFlow
+        flat = np.array(pairs, np.float32 if proto.dtype == _DT_COMPLEX64 else np.float64).view(dtype)
     else:
         held_in = np.int64 if _TYPES[proto.dtype][1] == "int_val" else dtype  # narrow types are sent as int32
         flat = np.array(values, held_in).astype(dtype)
-    return _filled(flat, count, 0).reshape(shape)
+    return _shaped(_filled(flat, count, 0), shape)
+
+
+def _shaped(flat: Array, shape: tuple[int, ...]) -> Array:
+    try:
+        return flat.reshape(shape)
+    except ValueError:  # more dimensions than numpy supports, or a size such as [0, 2**62, 2**62]
+        raise TensorError(f"shape of {len(shape)} dimensions is not supported") from None
 
 
 def _filled(flat: Array, count: int, empty: Any) -> Array:

@@ -120,11 +120,23 @@ def test_missing_values_are_filled_as_in_tensorflow(
         pb.TensorProto(dtype=pb.DT_FLOAT, tensor_shape=pb.TensorShapeProto(unknown_rank=True)),
         pb.TensorProto(dtype=pb.DT_FLOAT, tensor_shape={"dim": [{"size": -1}]}),
         pb.TensorProto(dtype=pb.DT_FLOAT, tensor_shape={"dim": [{"size": 2**62}, {"size": 4}]}),
+        pb.TensorProto(dtype=pb.DT_FLOAT, tensor_shape={"dim": [{"size": 0}, {"size": 2**62}, {"size": 2**62}]}),
+        *(
+            pb.TensorProto(dtype=dtype, tensor_shape={"dim": [{"size": 1}] * 65})
+            for dtype in (pb.DT_FLOAT, pb.DT_STRING)
+        ),
+        pb.TensorProto(dtype=pb.DT_INT8, tensor_shape={"dim": [{"size": 1}] * 65}, tensor_content=b"1"),
     ],
 )
 def test_inconsistent_messages_are_rejected(proto: pb.TensorProto) -> None:
     with pytest.raises(TensorError):
         from_proto(proto)
+
+
+def test_an_odd_complex_value_is_ignored_as_in_tensorflow() -> None:
+    content = pb.TensorProto(dtype=pb.DT_COMPLEX64, tensor_shape={"dim": [{"size": 1}]}, scomplex_val=[1, 2, 3])
+    expected = tf.make_ndarray(TensorProto.FromString(content.SerializeToString()))
+    np.testing.assert_array_equal(from_proto(content), expected, strict=True)
 
 
 @pytest.mark.parametrize(
