@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 
 import grpc
@@ -82,13 +81,3 @@ def test_clients_that_leave(server: Server) -> None:
     for sent in (SLOW, SLOW[:-5]):
         with server.connection() as connection:
             connection.sendall(sent)
-
-
-def test_a_half_closed_client_gets_its_response(server: Server) -> None:
-    with server.connection() as connection:
-        connection.sendall(SLOW)
-        connection.shutdown(socket.SHUT_WR)
-        response = b""
-        while part := connection.recv(65536):
-            response += part
-    assert response.startswith(b"HTTP/1.1 200") and b"150" in response
