@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,15 +22,20 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 import numpy as np
 from google.protobuf import text_format
 
-from serving.model_server.errors import ServingError
+from serving.model_server.errors import Code, ServingError
 from serving.model_server.flags import FlagError
+from serving.model_server.limits import LARGE_BYTES, Ticket
 from serving.model_server.servable import Servable
-from serving.model_server.workers import Workers
+from serving.model_server.workers import TOO_LATE, Workers
 from serving.protocol import serving_pb2 as pb
 from serving.protocol.tensors import Array
 
 DEFAULT_MAX_BATCH_SIZE: Final = 1000  # rows; TensorFlow Serving's default
-LARGE_BYTES: Final = 2**18  # a larger request or response takes too long to convert on the event loop
+DEFAULT_MAX_ENQUEUED: Final = 10  # batches; TensorFlow Serving's default
+FULL: Final = (
+    "The batch scheduling queue to which this task was submitted is full; currently {} batches enqueued and "
+    "max_enqueued_batches is {}"
+)
 SPACING_S: Final = 0.00025  # time between two batches, per concurrent request, ...
 MAX_SPACING_S: Final = 0.004  # ... but at most this (docs/decisions/0018)
 Response = TypeVar("Response")
@@ -76,14 +82,20 @@ class _Batch(Generic[Response]):
     requests: list[Steps[Response]] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     waiting: list[asyncio.Future[Response]] = field(default_factory=list)
+    tickets: list[Ticket | None] = field(default_factory=list)
     rows: int = 0
 
 
 class Batcher:
-    """Merges the requests of one event loop into batches, which `workers` run."""
+    """Merges the requests of one event loop into batches, which `workers` run.
 
-    def __init__(self, workers: Workers) -> None:
-        self._workers = workers
+    Args:
+        max_enqueued: maximum number of batches of a version that wait for a worker (max_enqueued_batches).
+    """
+
+    def __init__(self, workers: Workers, max_enqueued: int = DEFAULT_MAX_ENQUEUED) -> None:
+        self._workers, self._max_enqueued = workers, max_enqueued
+        self._enqueued: Counter[int] = Counter()  # batches by id of their version; guarded by _lock
         self._lock = threading.Lock()  # guards _open: a worker closes a batch while the loop may add to it
         self._open: dict[object, _Batch[Any]] = {}
         self._leading: set[asyncio.Task[None]] = set()  # the loop holds only weak references to tasks
@@ -91,27 +103,35 @@ class Batcher:
         self._recent = 0.0  # decaying maximum of _inside
         self._left_at = 0.0  # loop time at which the last batch was submitted
 
-    async def run(self, steps: Steps[Response]) -> Response:
+    async def run(self, steps: Steps[Response], ticket: Ticket | None = None) -> Response:
         """Return one request's response. Raises ServingError and anything that `steps` raises."""
         run = next(steps)
         rows, limit = run.rows(), run.servable.max_batch_size
         kind = run.kind() if 0 < rows < limit else object()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Response] = loop.create_future()
-        self._inside += 1
-        self._recent = max(self._recent, self._inside)
         with self._lock:
             batch = self._open.get(kind)
             if batch is None or batch.rows + rows > limit:
+                if (enqueued := self._enqueued[id(run.servable)]) >= self._max_enqueued:
+                    steps.close()
+                    raise ServingError(Code.UNAVAILABLE, FULL.format(enqueued, self._max_enqueued))
                 batch = self._open[kind] = _Batch()
+                self._enqueued[id(run.servable)] += 1
                 task = loop.create_task(self._lead(kind, batch))
                 self._leading.add(task)
                 task.add_done_callback(self._leading.discard)
             batch.requests.append(steps)
             batch.runs.append(run)
             batch.waiting.append(future)
+            batch.tickets.append(ticket)
             batch.rows += rows
-        return await future
+        self._inside += 1
+        self._recent = max(self._recent, self._inside)
+        try:
+            return await future
+        finally:
+            del future, batch  # see Workers.run
 
     async def _lead(self, kind: object, batch: _Batch[Any]) -> None:
         """Submit a batch and deliver its responses. A cancelled request keeps its version loaded until the run ends."""
@@ -139,13 +159,24 @@ class Batcher:
 
     def _execute(self, kind: object, batch: _Batch[Any]) -> Sequence[list[Array] | BaseException]:
         with self._lock:  # close the batch: no further requests can join
+            self._enqueued[id(batch.runs[0].servable)] -= 1
             if self._open.get(kind) is batch:
                 del self._open[kind]
-        return together(batch.runs)
+        # A request whose client has gone, or whose deadline has passed, is left out.
+        alive = [
+            not future.cancelled() and (ticket is None or ticket.start())
+            for future, ticket in zip(batch.waiting, batch.tickets, strict=True)
+        ]
+        if all(alive):
+            return together(batch.runs)
+        results = iter(together([run for run, wanted in zip(batch.runs, alive, strict=True) if wanted]))
+        return [next(results) if wanted else ServingError(Code.DEADLINE_EXCEEDED, TOO_LATE) for wanted in alive]
 
 
 def together(runs: Sequence[Run]) -> Sequence[list[Array] | BaseException]:
     """Execute runs of one kind as a single run; return the arrays or the exception of each."""
+    if not runs:
+        return []
     first = runs[0]
     if len(runs) == 1:
         return [_outcome(first)]
@@ -168,10 +199,14 @@ def _outcome(run: Run) -> list[Array] | BaseException:
         return e
 
 
-def max_batch_size(enabled: bool, parameters_file: str) -> int:
-    """Return the maximum number of rows in a batch; 0 without batching. Raises FlagError, OSError."""
+def batch_limits(enabled: bool, parameters_file: str) -> tuple[int, int]:
+    """Return the maximum number of rows in a batch (0 without batching), and of batches that wait for a worker.
+
+    Raises:
+        FlagError, OSError: the parameters file is invalid or cannot be read.
+    """
     if not enabled:
-        return 0
+        return 0, 0
     parameters = pb.BatchingParameters()
     if parameters_file:
         try:
@@ -181,7 +216,8 @@ def max_batch_size(enabled: bool, parameters_file: str) -> int:
     size: int = parameters.max_batch_size.value if parameters.HasField("max_batch_size") else DEFAULT_MAX_BATCH_SIZE
     if size < 1:
         raise FlagError(f"--batching_parameters_file={parameters_file}: max_batch_size is {size}, must be at least 1")
-    return size
+    enqueued: int = parameters.max_enqueued_batches.value or DEFAULT_MAX_ENQUEUED
+    return size, enqueued
 
 
 def _finish(steps: Steps[Response], result: list[Array] | BaseException) -> Response:

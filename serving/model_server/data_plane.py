@@ -6,7 +6,7 @@ Each function returns a response or raises ServingError with TensorFlow Serving'
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -14,7 +14,15 @@ from serving.model_server.batching import Run, Steps, run_alone
 from serving.model_server.errors import Code, ServingError, invalid
 from serving.model_server.servable import Endpoint, Servable, Signature, no_such_signature
 from serving.protocol import serving_pb2 as pb
-from serving.protocol.tensors import Array, TensorError, data_type_of, fill_proto, from_proto
+from serving.protocol.tensors import (
+    STRING_BYTES,
+    Array,
+    TensorError,
+    data_type_of,
+    fill_proto,
+    filled_bytes,
+    from_proto,
+)
 
 CLASSIFY_METHOD: Final = "tensorflow/serving/classify"
 REGRESS_METHOD: Final = "tensorflow/serving/regress"
@@ -28,18 +36,23 @@ def predict(servable: Servable, request: pb.PredictRequest, timeout_ms: int = 0)
 
 
 def predict_steps(
-    servable: Servable, request: pb.PredictRequest, timeout_ms: int = 0, as_content: bool = False
+    servable: Servable,
+    request: pb.PredictRequest,
+    timeout_ms: int = 0,
+    as_content: bool = False,
+    inputs: Mapping[str, Array] | None = None,
 ) -> Steps[pb.PredictResponse]:
-    """Predict in two steps (see Steps). Values are in typed fields or, with `as_content`, in tensor_content."""
+    """Predict in two steps (see Steps).
+
+    Args:
+        as_content: put the values into tensor_content instead of the typed fields.
+        inputs: replaces the request's inputs.
+    """
     signature = servable.signature(request.model_spec.signature_name)
     if signature is None:
         raise no_such_signature(request.model_spec.signature_name)
-    inputs = {}
-    for alias, proto in request.inputs.items():
-        try:
-            inputs[alias] = from_proto(proto)
-        except TensorError:
-            raise invalid(f"tensor parsing error: {alias}") from None
+    if inputs is None:
+        inputs = decoded_inputs(request)
     response = pb.PredictResponse()
     names, feeds, fetches = servable.plan(signature, inputs, list(request.output_filter))
     for alias, array in zip(names, (yield Run(servable, feeds, fetches, timeout_ms)), strict=True):
@@ -48,10 +61,13 @@ def predict_steps(
     return response
 
 
-def classify(servable: Servable, request: pb.ClassificationRequest, timeout_ms: int = 0) -> pb.ClassificationResponse:
+def classify(
+    servable: Servable, request: pb.ClassificationRequest, timeout_ms: int = 0, examples: Array | None = None
+) -> pb.ClassificationResponse:
+    """Run one signature on the request's examples, or on `examples` instead."""
     signature = _inference_signature(servable, request.model_spec)
     place, outputs = _classify_plan(signature)
-    examples = serialized_examples(request.input)
+    examples = serialized_examples(request.input) if examples is None else examples
     arrays = servable.run([(place, examples)], [endpoint.place for endpoint in outputs.values()], timeout_ms)
     response = pb.ClassificationResponse()
     _put_classes(response.result, dict(zip(outputs, arrays, strict=True)), len(examples))
@@ -59,10 +75,13 @@ def classify(servable: Servable, request: pb.ClassificationRequest, timeout_ms: 
     return response
 
 
-def regress(servable: Servable, request: pb.RegressionRequest, timeout_ms: int = 0) -> pb.RegressionResponse:
+def regress(
+    servable: Servable, request: pb.RegressionRequest, timeout_ms: int = 0, examples: Array | None = None
+) -> pb.RegressionResponse:
+    """Run one signature on the request's examples, or on `examples` instead."""
     signature = _inference_signature(servable, request.model_spec)
     place, output = _regress_plan(signature)
-    examples = serialized_examples(request.input)
+    examples = serialized_examples(request.input) if examples is None else examples
     (values,) = servable.run([(place, examples)], [output.place], timeout_ms)
     response = pb.RegressionResponse()
     _put_values(response.result, values, len(examples))
@@ -71,7 +90,7 @@ def regress(servable: Servable, request: pb.RegressionRequest, timeout_ms: int =
 
 
 def multi_inference(
-    servable: Servable, request: pb.MultiInferenceRequest, timeout_ms: int = 0
+    servable: Servable, request: pb.MultiInferenceRequest, timeout_ms: int = 0, examples: Array | None = None
 ) -> pb.MultiInferenceResponse:
     """Run several signatures on the same examples in one run of the session."""
     plans: list[tuple[str, Signature, dict[str, Endpoint]]] = []
@@ -94,7 +113,7 @@ def multi_inference(
             raise ServingError(Code.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
         plans.append((task.method_name, signature, outputs))
         places[place] = None
-    examples = serialized_examples(request.input)
+    examples = serialized_examples(request.input) if examples is None else examples
     fetches = [endpoint.place for _, _, outputs in plans for endpoint in outputs.values()]
     fetched = iter(servable.run([(place, examples) for place in places], fetches, timeout_ms))
     response = pb.MultiInferenceResponse()
@@ -133,6 +152,37 @@ def fill_spec(spec: pb.ModelSpec, servable: Servable, signature_name: str) -> No
     """Fill the model_spec of a response with the version that ran; a label is not echoed."""
     spec.name, spec.signature_name = servable.name, signature_name
     spec.version.value = servable.version
+
+
+def tensor_bytes(request: Any) -> int:
+    """Return the memory that the tensors of a request need, about: a context is merged into each example."""
+    if isinstance(request, pb.PredictRequest):
+        return sum(filled_bytes(proto) for proto in request.inputs.values())
+    given = request.input
+    listed = given.example_list_with_context
+    count = len(given.example_list.examples) + len(listed.examples)
+    return int(given.ByteSize() + count * (STRING_BYTES + listed.context.ByteSize()))
+
+
+def check_size(request: Any, max_bytes: int) -> int:
+    """Return the memory of a request's tensors. Raises ServingError if it is too large."""
+    size_bytes = tensor_bytes(request)
+    if size_bytes > max_bytes:
+        raise ServingError(
+            Code.RESOURCE_EXHAUSTED, f"The tensors of the request need {size_bytes} bytes, more than {max_bytes}"
+        )
+    return size_bytes
+
+
+def decoded_inputs(request: pb.PredictRequest) -> dict[str, Array]:
+    """Return the inputs of a request by alias. Raises ServingError."""
+    inputs = {}
+    for alias, proto in request.inputs.items():
+        try:
+            inputs[alias] = from_proto(proto)
+        except TensorError:
+            raise invalid(f"tensor parsing error: {alias}") from None
+    return inputs
 
 
 def serialized_examples(given: pb.Input) -> Array:

@@ -39,6 +39,13 @@ class ServingError(Exception):
         super().__init__(self.message)
 
 
+class TooLargeError(ServingError):
+    """The content of a request is too large, whatever else the server is doing."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Code.RESOURCE_EXHAUSTED, message)
+
+
 def invalid(message: str) -> ServingError:
     return ServingError(Code.INVALID_ARGUMENT, message)
 

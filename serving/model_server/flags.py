@@ -25,7 +25,7 @@ class FlagError(ValueError):
 
 @dataclass(frozen=True)
 class Flags:
-    """Names and defaults are those of tensorflow_model_server, except for the last three flags."""
+    """Names and defaults are those of tensorflow_model_server, up to `version`; the rest are this server's own."""
 
     port: int = 8500
     grpc_socket_path: str = ""
@@ -56,8 +56,21 @@ class Flags:
     bind_address: str = "127.0.0.1"
     # Append stdout and stderr to this file, which is rotated.
     log_file: str = ""
-    # Load a version only if it passes verification against its manifest.
+    # Load a version only if it passes verification against its manifest, and only from configured base paths.
     proven_only: bool = False
+    # Whether HandleReloadConfigRequest is allowed; by default only if bound to loopback.
+    allow_reload: bool | None = None
+    reload_timeout_in_ms: int = 120_000
+    # Limits of requests and connections; see limits.py and docs/serving.md.
+    max_request_bytes: int = 100 * 2**20
+    max_tensor_bytes: int = 128 * 2**20
+    max_decoder_bytes: int = 2**30
+    max_pending_requests: int = 2000
+    max_pending_bytes: int = 512 * 2**20
+    max_connections: int = 1000
+    max_header_bytes: int = 64 * 2**10
+    max_headers: int = 100
+    receive_timeout_in_ms: int = 30_000
 
 
 def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
@@ -93,7 +106,7 @@ def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
 
 
 def _value(name: str, kind: str, raw: str | None) -> Any:
-    if kind == "bool":
+    if kind.startswith("bool"):
         if raw is None or raw.lower() in {"true", "1"}:
             return True
         if raw.lower() in {"false", "0"}:
@@ -104,9 +117,12 @@ def _value(name: str, kind: str, raw: str | None) -> Any:
     if kind != "int":
         return raw
     try:
-        return int(raw)
+        value = int(raw)
     except ValueError:
         raise FlagError(f"--{name}={raw}: expected a whole number") from None
+    if value < 1 and name.startswith(("max_", "receive_", "reload_")) and name != "max_num_load_retries":
+        raise FlagError(f"--{name}={raw}: must be at least 1")
+    return value
 
 
 def usage() -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from serving.model_server.batching import LARGE_BYTES, Batcher
+from serving.model_server import codec
+from serving.model_server.batching import DEFAULT_MAX_ENQUEUED, Batcher
+from serving.model_server.codec_pool import CodecPool
+from serving.model_server.control import Control
 from serving.model_server.errors import Code, ServingError, shortened
+from serving.model_server.limits import LARGE_BYTES, Limits, Ticket
 from serving.model_server.service import Service
 from serving.model_server.workers import Workers
 from serving.protocol import serving_pb2 as pb
@@ -19,54 +24,118 @@ from serving.protocol import serving_pb2 as pb
 log = logging.getLogger(__name__)
 ENTRYPOINT: Final = "GRPC"
 STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
-# TensorFlow Serving accepts messages up to 2 GB; the default of a grpc.aio server is 4 MB.
-SIZE_OPTIONS: Final = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+PENDING_IN_CORE: Final = 100_000  # calls that gRPC-core holds before we see them; by default it cancels above 1,000
+MAX_STREAMS: Final = 1000  # concurrent calls of one connection; further ones wait in the client
+HANDSHAKE_MS: Final = 10_000
+KEEPALIVE_MS: Final = 30_000
 
-Call = Callable[[Any, int], Message]
-"""(request, timeout in ms or 0) -> response; blocking; raises ServingError."""
+Call = Callable[[Any], Message]
+"""request -> response; does not block; raises ServingError."""
+Infer = Callable[..., Message]
+"""(request, ticket, decoded) -> response; blocking; raises ServingError."""
 
 
 class GrpcLayer:
     """Handles RPCs by calling the service in worker threads, so that a slow model never blocks the event loop.
 
     Args:
+        codecs: decode large requests.
         batching: whether Predict requests that wait at the same time share a run of the session.
+        max_enqueued: maximum number of batches that wait for a worker.
     """
 
-    def __init__(self, service: Service, workers: Workers, batching: bool = False) -> None:
-        self._service, self._workers = service, workers
-        self._batcher = Batcher(workers) if batching else None
-        self._services: dict[str, dict[str, tuple[type[Message], Call]]] = {
-            "tensorflow.serving.PredictionService": {
-                "Predict": (pb.PredictRequest, lambda r, t: service.predict(r, t, ENTRYPOINT)),
-                "Classify": (pb.ClassificationRequest, lambda r, t: service.classify(r, t, ENTRYPOINT)),
-                "Regress": (pb.RegressionRequest, lambda r, t: service.regress(r, t, ENTRYPOINT)),
-                "MultiInference": (pb.MultiInferenceRequest, service.multi_inference),
-                "GetModelMetadata": (pb.GetModelMetadataRequest, lambda r, _: service.metadata(r)),
-            },
-            "tensorflow.serving.ModelService": {
-                "GetModelStatus": (pb.GetModelStatusRequest, lambda r, _: service.status(r)),
-                "HandleReloadConfigRequest": (pb.ReloadConfigRequest, lambda r, _: service.reload(r)),
-            },
-        }
+    def __init__(
+        self,
+        service: Service,
+        workers: Workers,
+        control: Control,
+        codecs: CodecPool,
+        batching: bool = False,
+        max_enqueued: int = DEFAULT_MAX_ENQUEUED,
+    ) -> None:
+        self._service, self._workers, self._control, self._codecs = service, workers, control, codecs
+        self._admission = service.admission
+        self._batcher = Batcher(workers, max_enqueued) if batching else None
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        for service, methods in self._services.items():
-            handlers = {
-                name: grpc.unary_unary_rpc_method_handler(self._handler(request, call), response_serializer=_serialize)
-                for name, (request, call) in methods.items()
-            }
-            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        service = self._service
+        services: dict[str, dict[str, Any]] = {
+            "tensorflow.serving.PredictionService": {
+                "Predict": self._inference(pb.PredictRequest, partial(service.predict, entrypoint=ENTRYPOINT)),
+                "Classify": self._inference(pb.ClassificationRequest, partial(service.classify, entrypoint=ENTRYPOINT)),
+                "Regress": self._inference(pb.RegressionRequest, partial(service.regress, entrypoint=ENTRYPOINT)),
+                "MultiInference": self._inference(pb.MultiInferenceRequest, service.multi_inference),
+                "GetModelMetadata": self._handler(self._quick(pb.GetModelMetadataRequest, service.metadata)),
+            },
+            "tensorflow.serving.ModelService": {
+                "GetModelStatus": self._handler(self._quick(pb.GetModelStatusRequest, service.status)),
+                "HandleReloadConfigRequest": self._handler(self._reload),
+            },
+        }
+        handlers = {f"/{name}/{rpc}": handler for name, rpcs in services.items() for rpc, handler in rpcs.items()}
+        server.add_generic_rpc_handlers((_Handlers(handlers, self._service.admission.limits.receive_s),))
 
-    def _handler(self, request_type: type[Message], call: Call) -> Callable[[bytes, Any], Awaitable[Message]]:
+    def _quick(self, request_type: type[Message], call: Call) -> Callable[[bytes, Any], Awaitable[Message]]:
+        """Handle a short call on the event loop: it must respond although all workers are busy."""
+
+        async def handle(content: bytes, _: Any) -> Message:
+            return call(request_type.FromString(content))
+
+        return handle
+
+    async def _reload(self, content: bytes, context: Any) -> Message:
+        return await self._control.reload(pb.ReloadConfigRequest.FromString(content), context.time_remaining())
+
+    def _inference(self, request_type: type[Message], call: Infer) -> grpc.RpcMethodHandler:
         async def handle(content: bytes, context: Any) -> Message:
-            remaining_s = context.time_remaining()
-            timeout_ms = max(1, int(remaining_s * 1000)) if remaining_s is not None else 0
+            with self._admission.enter(len(content), context.time_remaining()) as ticket:
+                try:
+                    response = await self._infer(request_type, call, content, ticket)
+                except asyncio.CancelledError:
+                    self._admission.cancelled(ticket)
+                    raise
+                return self._held(response, context)
+
+        return self._handler(handle)
+
+    async def _infer(self, request_type: type[Message], call: Infer, content: bytes, ticket: Ticket) -> Message:
+        if len(content) >= LARGE_BYTES:
+            decode = partial(
+                codec.decode_grpc, request_type.DESCRIPTOR.name, content, self._admission.limits.tensor_bytes
+            )
+            header, decoded = await self._codecs.run(decode, ticket)
+            return await self._workers.run(partial(call, request_type.FromString(header), ticket, decoded), ticket)
+        request = request_type.FromString(content)
+        if self._batcher and isinstance(request, pb.PredictRequest):
+            return await self._batcher.run(self._service.predict_steps(request, ticket, entrypoint=ENTRYPOINT), ticket)
+        return await self._workers.run(partial(call, request, ticket, None), ticket)
+
+    def _held(self, response: Message, context: Any) -> Message:
+        """Account for a large response until the client has taken it; cancel the call if that takes too long."""
+        size_bytes = response.ByteSize()
+        if size_bytes < LARGE_BYTES:
+            return response
+        hold = self._admission.hold(size_bytes)
+        task = asyncio.current_task()
+        assert task is not None
+        timer = asyncio.get_running_loop().call_later(self._admission.limits.receive_s, self._not_taken, task)
+
+        def taken(_: Any) -> None:
+            timer.cancel()
+            hold.release()
+
+        context.add_done_callback(taken)
+        return response
+
+    def _not_taken(self, task: asyncio.Task[Any]) -> None:
+        self._admission.refusals.count("response_timeout")
+        task.cancel()
+
+    def _handler(self, handle: Callable[[bytes, Any], Awaitable[Message]]) -> grpc.RpcMethodHandler:
+        async def handle_errors(content: bytes, context: Any) -> Message:
+            _received()
             try:
-                request = request_type.FromString(content)
-                if self._batcher and isinstance(request, pb.PredictRequest) and len(content) < LARGE_BYTES:
-                    return await self._batcher.run(self._service.predict_steps(request, timeout_ms, ENTRYPOINT))
-                return await self._workers.run(partial(call, request, timeout_ms))
+                return await handle(content, context)
             except ServingError as e:
                 code, message = e.code, e.message
             except DecodeError as e:
@@ -77,11 +146,59 @@ class GrpcLayer:
             await context.abort(STATUS_CODES[code], shortened(message))
             raise AssertionError("abort never returns")
 
-        return handle
+        return grpc.unary_unary_rpc_method_handler(handle_errors, response_serializer=_serialize)
+
+
+_receiving: dict[asyncio.Task[Any], asyncio.TimerHandle] = {}
+
+
+def _received() -> None:
+    task = asyncio.current_task()
+    if task is not None and (timer := _receiving.pop(task, None)):
+        timer.cancel()
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """Finds the handler of an RPC, and cancels RPCs whose request does not arrive completely in time.
+
+    grpc.aio calls `service` when the headers have arrived, in the task that then receives the request.
+    """
+
+    def __init__(self, handlers: dict[str, grpc.RpcMethodHandler], receive_s: float) -> None:
+        self._handlers, self._receive_s = handlers, receive_s
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        handler = self._handlers.get(handler_call_details.method)
+        task = asyncio.current_task()
+        if handler is not None and task is not None:
+            loop = asyncio.get_running_loop()
+            _receiving[task] = loop.call_later(self._receive_s, self._give_up, task)
+        return handler
+
+    def _give_up(self, task: asyncio.Task[Any]) -> None:
+        if _receiving.pop(task, None):
+            task.cancel()
 
 
 def _serialize(message: Message) -> bytes:
     return bytes(message.SerializeToString())
+
+
+def server_options(limits: Limits) -> Sequence[tuple[str, int]]:
+    """Return gRPC-core's options for the limits."""
+    return (
+        ("grpc.max_receive_message_length", limits.request_bytes),
+        ("grpc.max_send_message_length", -1),
+        # Without so_reuseport=0, a second server could bind the same port and would receive some of the requests.
+        ("grpc.so_reuseport", 0),
+        ("grpc.server.max_pending_requests", PENDING_IN_CORE),
+        ("grpc.server.max_pending_requests_hard_limit", PENDING_IN_CORE),
+        ("grpc.max_allowed_incoming_connections", limits.connections),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),  # finds clients whose machine or network has gone
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_MS),
+    )
 
 
 def channel_options(text: str) -> list[tuple[str, int | str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from serving.protocol import serving_pb2 as pb
 
 log = logging.getLogger(__name__)
 MANAGE_INTERVAL_S: Final = 0.1
+MAX_LISTED_CHARS: Final = 200
 
 Loader = Callable[[str, int, Path], Servable]
 """Loads and warms up a version: (model name, version, folder). Raises TensorFlowError or ServingError."""
@@ -78,17 +79,18 @@ class Manager:
         unloaded = [servable.unload(timeout_s) for servable in loaded]
         return all(unloaded) and not self._thread.is_alive()
 
-    def reload(self, configs: Sequence[pb.ModelConfig]) -> None:
+    def reload(self, configs: Sequence[pb.ModelConfig], timeout_s: float | None = None) -> None:
         """Replace the whole list of models, and wait until every new model is available.
 
         Raises:
             ServingError: the list is invalid, a label names a version that is not available, or a new model did not
-                load.
+                load, or not in time. In the latter case the list has been replaced.
         """
         with self._changed:
             new = {config.name for config in configs} - self._models.keys()
         self._replace(configs)
-        self.wait(new, what="model")
+        if not self.wait(new, timeout_s, what="model"):
+            raise ServingError(Code.DEADLINE_EXCEEDED, f"Models not available after {timeout_s:.0f} s: {_listed(new)}")
 
     def wait(self, names: set[str] | None = None, timeout_s: float | None = None, what: str = "servable") -> bool:
         """Wait until each of the models (None: all) has an available version. Return False on timeout.
@@ -192,12 +194,15 @@ class Manager:
                     return
                 due = self._policy.poll_s > 0 and time.monotonic() - last_poll_s >= self._policy.poll_s
                 poll, self._poll_now = (due or self._poll_now) and self._policy.poll_s >= 0, False
-            if poll:
-                self._poll()
-                last_poll_s = time.monotonic()
-            while self._load_next():
-                pass
-            self._unload_obsolete()
+            try:
+                if poll:
+                    last_poll_s = time.monotonic()
+                    self._poll()
+                while self._load_next():
+                    pass
+                self._unload_obsolete()
+            except Exception:  # a bug must not stop all loading
+                log.exception("unexpected failure while models are managed")
             with self._changed:
                 if not self._poll_now and not self._stopping:
                     self._changed.wait(MANAGE_INTERVAL_S)
@@ -208,7 +213,7 @@ class Manager:
             configs = [model.config for model in self._models.values()]
         try:
             found = {config.name: versions.aspired(config) for config in configs}
-        except OSError as e:
+        except (OSError, ValueError) as e:  # ValueError: a path that no file system accepts
             if self._poll_error != str(e):
                 log.warning("no version of any model is loaded or unloaded until this is fixed: %s", e)
             self._poll_error = str(e)
@@ -284,3 +289,8 @@ class Manager:
             version.state = State.END
             self._changed.notify_all()
         log.info("%s version %d is unloaded", servable.name, servable.version)
+
+
+def _listed(names: Iterable[str]) -> str:
+    text = ", ".join(sorted(names))
+    return text if len(text) <= MAX_LISTED_CHARS else text[:MAX_LISTED_CHARS] + "..."

@@ -8,12 +8,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from serving.model_server.limits import Refusals
+
 BUCKETS_US: Final = tuple(10 * 1.8**k for k in range(33))  # TensorFlow Serving's latency buckets, microseconds
 COUNT: Final = ":tensorflow:serving:request_count"
 COUNT_LABELS: Final = ("model_name", "status")
 LATENCY: Final = ":tensorflow:serving:request_latency"
 UNKNOWN: Final = "(unknown)"
 LATENCY_LABELS: Final = ("model_name", "API", "entrypoint")
+REFUSED: Final = ":mnist_tfx:serving:over_limit_count"  # only this server: requests refused or removed, by reason
 
 
 class Metrics:
@@ -22,11 +25,13 @@ class Metrics:
     Args:
         known: whether a name is that of a model. All other names are one series, or clients could add any
             number.
+        refusals: counters of what was over a limit.
     """
 
-    def __init__(self, known: Callable[[str], bool] = bool) -> None:
+    def __init__(self, known: Callable[[str], bool] = bool, refusals: Refusals | None = None) -> None:
         self._known = known
         self._lock = threading.Lock()
+        self._refusals = refusals or Refusals()
         self._counts: dict[tuple[str, ...], int] = defaultdict(int)
         self._latencies: dict[tuple[str, ...], list[float]] = defaultdict(lambda: [0.0] * (len(BUCKETS_US) + 2))
 
@@ -47,6 +52,9 @@ class Metrics:
             latencies = {key: list(series) for key, series in self._latencies.items()}
         lines = [f"# TYPE {COUNT} counter"] if counts else []
         lines += [f"{COUNT}{_labels(zip(COUNT_LABELS, key, strict=True))} {n}" for key, n in counts.items()]
+        refused = self._refusals.counts()
+        lines += [f"# TYPE {REFUSED} counter"] if refused else []
+        lines += [f"{REFUSED}{_labels([('reason', reason)])} {n}" for reason, n in sorted(refused.items())]
         lines += [f"# TYPE {LATENCY} histogram"] if latencies else []
         for key, (*buckets, total_us) in latencies.items():
             labels = list(zip(LATENCY_LABELS, key, strict=True))

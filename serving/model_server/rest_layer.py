@@ -6,10 +6,9 @@ import asyncio
 import logging
 import re
 import time
-import zlib
-from collections.abc import Callable
-from functools import partial
-from typing import Final
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
 from urllib.parse import unquote
 
 from google.protobuf import json_format
@@ -17,16 +16,20 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from serving.model_server import data_plane, rest_decode
-from serving.model_server.errors import Code, ServingError, invalid
-from serving.model_server.rest_encode import encoded, predict_response, shortest
+from serving.model_server import data_plane
+from serving.model_server.codec import Body
+from serving.model_server.codec_pool import CodecPool
+from serving.model_server.errors import Code, ServingError, TooLargeError, invalid
+from serving.model_server.limits import LARGE_BYTES, Ticket
+from serving.model_server.rest_encode import encoded
+from serving.model_server.rest_inference import RestInference
 from serving.model_server.service import Service
-from serving.model_server.workers import Workers
+from serving.model_server.workers import TOO_LATE, Workers
 from serving.protocol import serving_pb2 as pb
 
 log = logging.getLogger(__name__)
 ENTRYPOINT: Final = "REST"
-MAX_BODY_BYTES: Final = 100 * 1024**2  # TensorFlow Serving's limit for unpacked gzip bodies; here for all bodies
+RETRY_AFTER_S: Final = "1"
 MODEL: Final = r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 INFER: Final = re.compile(MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE)
 STATUS: Final = re.compile(MODEL, re.IGNORECASE)
@@ -50,15 +53,24 @@ class RestLayer:
 
     Args:
         workers: threads that run the service's blocking calls.
-        timeout_ms: timeout for receiving the body, and again for the call.
+        codecs: decode large requests and encode large responses.
+        timeout_ms: timeout for the call, after the body has been received.
         cors: whether to add CORS headers to every response.
         metrics_path: URL path of the Prometheus metrics; None for no metrics.
     """
 
     def __init__(
-        self, service: Service, workers: Workers, timeout_ms: int, cors: bool, metrics_path: str | None
+        self,
+        service: Service,
+        workers: Workers,
+        codecs: CodecPool,
+        timeout_ms: int,
+        cors: bool,
+        metrics_path: str | None,
     ) -> None:
-        self._service, self._workers, self._timeout_ms = service, workers, timeout_ms
+        self._service, self._timeout_ms = service, timeout_ms
+        self._inference = RestInference(service, workers, codecs)
+        self._admission = service.admission
         self._headers = CORS_HEADERS if cors else {}
         self._metrics_path = metrics_path
 
@@ -71,49 +83,74 @@ class RestLayer:
             response = await self._respond(request, path)
         else:
             response = HTMLResponse(NOT_FOUND, 404, headers=self._headers)
-        await response(scope, receive, send)
+        if len(response.body) < LARGE_BYTES:
+            await response(scope, receive, send)
+            return
+        try:
+            hold = self._admission.hold(len(response.body))
+        except ServingError as e:
+            await self._error(e)(scope, receive, send)
+            return
+        with hold:  # until the client has taken it
+            await _send_in_parts(response, send)
 
     async def _respond(self, request: Request, path: str) -> Response:
         started = time.perf_counter()
         if request.method == "OPTIONS":
             return self._preflight(request)
         try:
-            body = await asyncio.wait_for(_body(request), self._timeout_ms / 1000)
-            call = self._call(request.method, path, body)
-            document = await asyncio.wait_for(self._workers.run(call), self._timeout_ms / 1000)
+            return self._json(200, await self._call(request, path))
         except ServingError as e:
-            return self._error(e.code, e.message)
+            return self._error(e)
         except TimeoutError:
-            return self._error(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+            return self._error(ServingError(Code.DEADLINE_EXCEEDED, TOO_LATE))
         except ClientDisconnect:
-            return self._error(Code.CANCELLED, "The client disconnected")
+            return self._error(ServingError(Code.CANCELLED, "The client disconnected"))
         except Exception as e:  # a bug must not stop the server
             log.exception("unexpected failure after %.3f s", time.perf_counter() - started)
-            return self._error(Code.INTERNAL, f"{type(e).__name__}: {e}")
-        return self._json(200, document)
+            return self._error(ServingError(Code.INTERNAL, f"{type(e).__name__}: {e}"))
 
-    def _call(self, method: str, path: str, body: bytes) -> Callable[[], bytes]:
-        """Return a function that executes a request and returns the encoded JSON. Raises ServingError."""
+    async def _call(self, request: Request, path: str) -> bytes:
+        """Execute a request and return the encoded JSON. Raises ServingError, TimeoutError, ClientDisconnect."""
+        method = request.method
         if method == "POST" and (found := INFER.fullmatch(path)):
             spec, name = _spec(found), found["method"].lower()
-            work = {"predict": self._predict, "classify": self._classify, "regress": self._regress}[name]
-            return partial(self._counted, spec, name, partial(work, spec, body))
+            body = await self._body(request)
+            with self._counted(spec, name), self._admission.enter(len(body.content), self._timeout_ms / 1000) as ticket:
+                return await self._while_connected(request, ticket, self._inference.run(name, spec, body, ticket))
+        # These are short, and must respond although all workers are busy.
         if method == "GET" and (found := METADATA.fullmatch(path)):
             spec = _spec(found)
-            return partial(self._counted, spec, "metadata", partial(self._metadata, spec))
+            with self._counted(spec, "metadata"):
+                return self._metadata(spec)
         if method == "GET" and (found := STATUS.fullmatch(path)):
             spec = _spec(found)
-            return partial(self._counted, spec, "status", partial(self._status, spec))
+            with self._counted(spec, "status"):
+                return self._status(spec)
         if method == "GET" and re.fullmatch(r"/v1/models/?", path, re.IGNORECASE):
             raise invalid("Missing model name in request.")
         raise invalid(f"Malformed request: {method} {path}")
 
-    def _counted(self, spec: pb.ModelSpec, api: str, work: Callable[[], bytes]) -> bytes:
+    async def _while_connected(self, request: Request, ticket: Ticket, work: Coroutine[Any, Any, bytes]) -> bytes:
+        """Return the result of `work`, which is cancelled when the client disconnects or the time is over."""
+        call, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+        try:
+            await asyncio.wait({call, gone}, timeout=self._timeout_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+            if call.done():
+                return call.result()
+            self._admission.cancelled(ticket)
+            raise ClientDisconnect if gone.done() else TimeoutError
+        finally:
+            call.cancel()
+            gone.cancel()
+            del call  # its exception refers to this frame: they would keep each other alive
+
+    @contextmanager
+    def _counted(self, spec: pb.ModelSpec, api: str) -> Iterator[None]:
         started, code = time.perf_counter(), Code.UNKNOWN
         try:
-            content = work()
+            yield
             code = Code.OK
-            return content
         except ServingError as e:
             code = e.code
             raise
@@ -121,36 +158,26 @@ class RestLayer:
             latency_us = (time.perf_counter() - started) * 1e6
             self._service.metrics.request(spec.name, api, ENTRYPOINT, code.name, latency_us)
 
-    def _predict(self, spec: pb.ModelSpec, body: bytes) -> bytes:
-        document = rest_decode.parse(body)
-        name = rest_decode.signature_name(document)
-        with self._service.manager.use(spec) as servable:
-            signature = servable.signature(name)
-            if signature is None:
-                raise invalid(f'Serving signature name: "{name}" not found in signature def')
-            decoded = rest_decode.predict_body(document, signature)
-            outputs = servable.predict(signature, decoded.inputs, [], self._timeout_ms)
-            return encoded(predict_response(outputs, decoded.row))
-
-    def _classify(self, spec: pb.ModelSpec, body: bytes) -> bytes:
-        document = rest_decode.parse(body)
-        spec.signature_name = rest_decode.signature_name(document)
-        request = pb.ClassificationRequest(model_spec=spec, input=rest_decode.examples_body(document))
-        with self._service.manager.use(spec) as servable:
-            result = data_plane.classify(servable, request, self._timeout_ms).result
-        rows = [
-            list(zip([c.label for c in row.classes], shortest([c.score for c in row.classes]), strict=True))
-            for row in result.classifications
-        ]
-        return encoded({"results": rows})
-
-    def _regress(self, spec: pb.ModelSpec, body: bytes) -> bytes:
-        document = rest_decode.parse(body)
-        spec.signature_name = rest_decode.signature_name(document)
-        request = pb.RegressionRequest(model_spec=spec, input=rest_decode.examples_body(document))
-        with self._service.manager.use(spec) as servable:
-            result = data_plane.regress(servable, request, self._timeout_ms).result
-        return encoded({"results": shortest([regression.value for regression in result.regressions])})
+    async def _body(self, request: Request) -> Body:
+        """Receive the body. Raises ServingError if it is too large, TimeoutError if it takes too long."""
+        limits = self._admission.limits
+        declared = request.headers.get("content-length", "0")
+        if declared.isdecimal():
+            self._admission.check_request(int(declared))
+        parts, size_bytes = [], 0
+        with self._admission.hold() as hold:
+            try:
+                async with asyncio.timeout(limits.receive_s):
+                    async for part in request.stream():
+                        size_bytes += len(part)
+                        self._admission.check_request(size_bytes)
+                        hold.grow(len(part))
+                        parts.append(part)
+            except TimeoutError:
+                self._admission.refusals.count("receive_timeout")
+                raise
+        gzip = request.headers.get("content-encoding", "").lower() == "gzip"
+        return Body(b"".join(parts), gzip, limits.request_bytes)
 
     def _status(self, spec: pb.ModelSpec) -> bytes:
         if spec.HasField("version_label"):  # unlike over gRPC, a label selects the version
@@ -183,37 +210,28 @@ class RestLayer:
     def _preflight(self, request: Request) -> Response:
         origin = request.headers.get("origin", "")
         if not origin.startswith(("http://", "https://")):
-            return self._error(Code.INVALID_ARGUMENT, "Origin header is missing in CORS preflight")
+            return self._error(invalid("Origin header is missing in CORS preflight"))
         return Response(status_code=200, headers=self._headers)
 
-    def _error(self, code: Code, message: str) -> Response:
-        return self._json(HTTP_CODES.get(code, 500), encoded({"error": message}))
+    def _error(self, error: ServingError) -> Response:
+        code = 413 if isinstance(error, TooLargeError) else HTTP_CODES.get(error.code, 500)
+        response = self._json(code, encoded({"error": error.message}))
+        if error.code == Code.UNAVAILABLE:
+            response.headers["Retry-After"] = RETRY_AFTER_S
+        return response
 
     def _json(self, status_code: int, content: bytes) -> Response:
         return Response(content, status_code, headers=self._headers, media_type="application/json")
 
 
-async def _body(request: Request) -> bytes:
-    """Return the body, decompressed. Raises ServingError if it is too large or not valid gzip."""
-    content_length = request.headers.get("content-length", "0")
-    parts, size = [], 0
-    if content_length.isdecimal() and int(content_length) > MAX_BODY_BYTES:
-        raise ServingError(Code.RESOURCE_EXHAUSTED, f"Request body is larger than {MAX_BODY_BYTES} bytes")
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            raise ServingError(Code.RESOURCE_EXHAUSTED, f"Request body is larger than {MAX_BODY_BYTES} bytes")
-        parts.append(part)
-    body = b"".join(parts)
-    if request.headers.get("content-encoding", "").lower() != "gzip":
-        return body
-    try:
-        unpacked = zlib.decompressobj(wbits=31).decompress(body, MAX_BODY_BYTES + 1)
-    except zlib.error:
-        raise invalid("Failed to uncompress the request body") from None
-    if len(unpacked) > MAX_BODY_BYTES:
-        raise ServingError(Code.RESOURCE_EXHAUSTED, f"Request body decompresses to more than {MAX_BODY_BYTES} bytes")
-    return unpacked
+async def _send_in_parts(response: Response, send: Send) -> None:
+    """Send a large response as fast as the client takes it: the whole would stay in the connection's buffer."""
+    await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+    content = memoryview(response.body)
+    for start in range(0, len(content), LARGE_BYTES):
+        part = bytes(content[start : start + LARGE_BYTES])
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _spec(found: re.Match[str]) -> pb.ModelSpec:

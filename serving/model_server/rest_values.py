@@ -35,25 +35,21 @@ def to_array(value: Any, info: pb.TensorInfo, alias: str) -> Array:
         raise _unimplemented(name) from None
     if info.dtype in NOT_IN_JSON:
         raise _unimplemented(name)
-    try:
-        array = np.array(value)
-        if array.dtype == np.object_:
-            np.array(value, np.float64)  # accepts integers beyond 64 bits; OverflowError beyond a double
-    except TypeError:
-        pass  # null or an object: reported below
-    except (ValueError, OverflowError):
-        raise invalid(f"Encountered list of unequal lengths in input {alias}: {shown(value)}") from None
-    kinds = {"f": "fiu", "i": "iu", "u": "iu", "b": "b"}[dtype.kind]
-    fits = array.dtype.kind in kinds or array.size == 0
-    if fits and dtype.kind in "iu" and array.size:
-        limits = np.iinfo(dtype)
-        fits = int(array.min()) >= limits.min and int(array.max()) <= limits.max
-    if not fits:
-        for wrong in _wrong_leaves(value, dtype):
-            raise invalid(f"JSON Value: {shown(wrong)} Type: {json_type(wrong)} is not of expected type: {name}")
-        array = np.array(value, np.float64 if dtype.kind == "f" else dtype)  # valid, but numpy inferred another type
-    with np.errstate(over="ignore"):  # to infinity, as in TensorFlow Serving
-        return array.astype(dtype)
+    # Not np.array(value): with one string among the values, each element would get the length of that string.
+    array = np.array(value, np.object_)
+    kinds: set[type] = set(map(type, array.ravel().tolist()))
+    if list in kinds:
+        raise invalid(f"Encountered list of unequal lengths in input {alias}: {shown(value)}")
+    allowed: dict[str, set[type]] = {"f": {float, int}, "i": {int}, "u": {int}, "b": {bool}}
+    if kinds <= allowed[dtype.kind]:
+        try:
+            with np.errstate(over="ignore"):  # to infinity, as in TensorFlow Serving
+                return array.astype(np.float64 if dtype.kind == "f" else dtype).astype(dtype)
+        except OverflowError:
+            pass  # reported below
+    for wrong in _wrong_leaves(value, dtype):
+        raise invalid(f"JSON Value: {shown(wrong)} Type: {json_type(wrong)} is not of expected type: {name}")
+    raise invalid(f"JSON Value: {shown(value)} Type: Number is not of expected type: {name}")
 
 
 def to_bytes(value: Any) -> bytes:

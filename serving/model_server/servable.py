@@ -72,6 +72,17 @@ class Servable:
             self._signatures[name] = self._resolve(name, self.signature_defs[name])
         return self._signatures.get(name)
 
+    def signatures(self) -> Mapping[str, Signature]:
+        """Return all signatures by name."""
+        return {name: found for name in self.signature_defs if (found := self.signature(name))}
+
+    def inputs(self) -> Mapping[str, Mapping[str, bytes]]:
+        """Return the serialized TensorInfo of each input, by signature and alias."""
+        return {
+            name: {alias: info.SerializeToString() for alias, info in definition.inputs.items()}
+            for name, definition in self.signature_defs.items()
+        }
+
     def predict(
         self, signature: Signature, inputs: Mapping[str, Array], output_filter: Sequence[str], timeout_ms: int = 0
     ) -> dict[str, Array]:

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,10 +20,14 @@ from components.common import resources
 from components.common.errors import InputError
 from components.versions import manifest
 from serving.model_server import batching, versions, warmup
+from serving.model_server.codec_pool import CodecPool
+from serving.model_server.control import Control, is_loopback
 from serving.model_server.errors import Code, ServingError
 from serving.model_server.flags import FlagError, Flags
-from serving.model_server.grpc_layer import SIZE_OPTIONS, GrpcLayer, channel_options
+from serving.model_server.grpc_layer import GrpcLayer, channel_options, server_options
 from serving.model_server.health import Health
+from serving.model_server.http_protocol import Connections, LimitedProtocol
+from serving.model_server.limits import Admission, Limits, Refusals
 from serving.model_server.manager import Manager, Policy
 from serving.model_server.metrics import Metrics
 from serving.model_server.rest_layer import RestLayer
@@ -49,7 +54,9 @@ class Server:
 
     def __init__(self, flags: Flags) -> None:
         self._flags = flags
-        self._max_batch_size = batching.max_batch_size(flags.enable_batching, flags.batching_parameters_file)
+        self._max_batch_size, self._max_enqueued = batching.batch_limits(
+            flags.enable_batching, flags.batching_parameters_file
+        )
         self._metrics_path = _metrics_path(flags.monitoring_config_file) if flags.rest_api_port else None
         policy = Policy(
             poll_s=flags.file_system_poll_wait_seconds,
@@ -58,10 +65,19 @@ class Server:
             labels_before_available=flags.allow_version_labels_for_unavailable_models,
         )
         self._manager = Manager(self._load, policy)
-        self._service = Service(
-            self._manager, Metrics(self._manager.knows), flags.enable_serialization_as_tensor_content
-        )
+        self._limits, self._refusals = Limits.from_flags(flags), Refusals()
+        admission = Admission(self._limits, self._refusals)
+        metrics = Metrics(self._manager.knows, self._refusals)
+        self._service = Service(self._manager, metrics, admission, flags.enable_serialization_as_tensor_content)
         self._workers = Workers(limit=4 * resources.cores())
+        self._codecs = CodecPool(admission, resources.cores(), flags.max_decoder_bytes)
+        self._control = Control(
+            self._service,
+            allowed=is_loopback(flags.bind_address) if flags.allow_reload is None else flags.allow_reload,
+            proven_only=flags.proven_only,
+            timeout_s=flags.reload_timeout_in_ms / 1000,
+        )
+        self._connections = Connections(self._limits, self._refusals)
         self._health: Health | None = None
         self.stuck = False
 
@@ -71,7 +87,9 @@ class Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        self._manager.start(_model_configs(self._flags))
+        configs = _model_configs(self._flags)
+        self._control.configured(configs)
+        self._manager.start(configs)
         loading = asyncio.create_task(asyncio.to_thread(self._wait_for_models, stop))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -85,10 +103,12 @@ class Server:
             await grpc_server.stop(None)
             raise
         reloading = asyncio.create_task(self._follow_config_file())
+        watching = asyncio.create_task(self._connections.watch())
         print("serving: ready", file=sys.stderr, flush=True)
         await stopping
         print("serving: draining", file=sys.stderr, flush=True)
         reloading.cancel()
+        watching.cancel()
         self._manager.stop_watching()
         await self._lame_duck()
         if rest_server is not None and rest_task is not None:
@@ -96,6 +116,7 @@ class Server:
             await asyncio.gather(grpc_server.stop(DRAIN_S), rest_task)
         else:
             await grpc_server.stop(DRAIN_S)
+        self._codecs.close()
         self.stuck = not await asyncio.to_thread(self._manager.stop, timeout_s=0.5)
 
     def _load(self, name: str, version: int, folder: Path) -> Servable:
@@ -120,10 +141,10 @@ class Server:
                 return
 
     async def _start_grpc(self) -> grpc.aio.Server:
-        # Without so_reuseport=0, a second server could bind the same port and would receive some of the requests.
-        options = [*SIZE_OPTIONS, ("grpc.so_reuseport", 0), *channel_options(self._flags.grpc_channel_arguments)]
+        options = [*server_options(self._limits), *channel_options(self._flags.grpc_channel_arguments)]
         server = grpc.aio.server(options=options)
-        GrpcLayer(self._service, self._workers, self._flags.enable_batching).add_to(server)
+        batching, max_enqueued = self._flags.enable_batching, self._max_enqueued
+        GrpcLayer(self._service, self._workers, self._control, self._codecs, batching, max_enqueued).add_to(server)
         if self._flags.enable_grpc_healthcheck_service:
             self._health = Health()
             await self._health.add_to(server)
@@ -145,8 +166,9 @@ class Server:
             return None, None
         timeout_ms, cors = self._flags.rest_api_timeout_in_ms, self._flags.rest_api_enable_cors_support
         config = uvicorn.Config(
-            RestLayer(self._service, self._workers, timeout_ms, cors, self._metrics_path).app,
+            RestLayer(self._service, self._workers, self._codecs, timeout_ms, cors, self._metrics_path).app,
             interface="asgi3",
+            http=partial(LimitedProtocol, self._connections),  # type: ignore[arg-type]
             ws="none",
             proxy_headers=False,
             log_level="warning",
@@ -175,9 +197,9 @@ class Server:
             try:
                 text = Path(self._flags.model_config_file).read_text()
                 if text != applied:
-                    await asyncio.to_thread(
-                        self._manager.reload, versions.parse_config(text, self._flags.model_config_file)
-                    )
+                    configs = versions.parse_config(text, self._flags.model_config_file)
+                    self._control.configured(configs)
+                    await asyncio.to_thread(self._manager.reload, configs)
                     applied, logged = text, ""
             except (ServingError, OSError, UnicodeDecodeError) as e:  # retried: a label's version may still be loading
                 if str(e) != logged:

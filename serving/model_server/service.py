@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from serving.model_server import data_plane, versions
 from serving.model_server.batching import Steps, run_alone
 from serving.model_server.errors import Code, ServingError, invalid
+from serving.model_server.limits import Admission, Ticket
 from serving.model_server.manager import Manager
 from serving.model_server.metrics import Metrics
 from serving.model_server.servable import Servable
 from serving.protocol import serving_pb2 as pb
+from serving.protocol.tensors import Array, array_bytes
 
 
 class _WithSpec(Protocol):
@@ -26,34 +28,53 @@ class _WithSpec(Protocol):
 class Service:
     """Thread-safe. Any method may raise ServingError."""
 
-    def __init__(self, manager: Manager, metrics: Metrics, as_content: bool = False) -> None:
-        self.manager, self.metrics = manager, metrics
+    def __init__(self, manager: Manager, metrics: Metrics, admission: Admission, as_content: bool = False) -> None:
+        self.manager, self.metrics, self.admission = manager, metrics, admission
         self._as_content = as_content
 
-    def predict(self, request: pb.PredictRequest, timeout_ms: int, entrypoint: str) -> pb.PredictResponse:
-        return run_alone(self.predict_steps(request, timeout_ms, entrypoint))
+    def predict(
+        self, request: pb.PredictRequest, ticket: Ticket, inputs: Any = None, *, entrypoint: str
+    ) -> pb.PredictResponse:
+        return run_alone(self.predict_steps(request, ticket, inputs, entrypoint=entrypoint))
 
-    def predict_steps(self, request: pb.PredictRequest, timeout_ms: int, entrypoint: str) -> Steps[pb.PredictResponse]:
+    def predict_steps(
+        self, request: pb.PredictRequest, ticket: Ticket, inputs: Any = None, *, entrypoint: str
+    ) -> Steps[pb.PredictResponse]:
         """Predict in two steps (see Steps), so that requests can share a run of the session."""
         with self._counted("Predict", entrypoint, request) as servable:
-            return (yield from data_plane.predict_steps(servable, request, timeout_ms, self._as_content))
+            self.account(ticket, request, inputs.values() if inputs else ())
+            timeout_ms = ticket.remaining_ms()
+            return (yield from data_plane.predict_steps(servable, request, timeout_ms, self._as_content, inputs))
 
     def classify(
-        self, request: pb.ClassificationRequest, timeout_ms: int, entrypoint: str
+        self, request: pb.ClassificationRequest, ticket: Ticket, examples: Array | None = None, *, entrypoint: str
     ) -> pb.ClassificationResponse:
         with self._counted("Classify", entrypoint, request) as servable:
-            return data_plane.classify(servable, request, timeout_ms)
+            self.account(ticket, request, () if examples is None else (examples,))
+            return data_plane.classify(servable, request, ticket.remaining_ms(), examples)
 
-    def regress(self, request: pb.RegressionRequest, timeout_ms: int, entrypoint: str) -> pb.RegressionResponse:
+    def regress(
+        self, request: pb.RegressionRequest, ticket: Ticket, examples: Array | None = None, *, entrypoint: str
+    ) -> pb.RegressionResponse:
         with self._counted("Regress", entrypoint, request) as servable:
-            return data_plane.regress(servable, request, timeout_ms)
+            self.account(ticket, request, () if examples is None else (examples,))
+            return data_plane.regress(servable, request, ticket.remaining_ms(), examples)
 
-    def multi_inference(self, request: pb.MultiInferenceRequest, timeout_ms: int) -> pb.MultiInferenceResponse:
+    def multi_inference(
+        self, request: pb.MultiInferenceRequest, ticket: Ticket, examples: Array | None = None
+    ) -> pb.MultiInferenceResponse:
         if not request.tasks:
             raise invalid("Inference request must contain at least one task.")
         _require_spec(request.tasks[0])
         with self.manager.use(request.tasks[0].model_spec) as servable:
-            return data_plane.multi_inference(servable, request, timeout_ms)
+            self.account(ticket, request, () if examples is None else (examples,))
+            return data_plane.multi_inference(servable, request, ticket.remaining_ms(), examples)
+
+    def account(self, ticket: Ticket, request: Any, decoded: Iterable[Array]) -> None:
+        """Account for the tensors of a request, as filled, before they are. Raises ServingError."""
+        size_bytes = data_plane.tensor_bytes(request) + sum(map(array_bytes, decoded))
+        self.admission.check_tensors(size_bytes)
+        ticket.grow(size_bytes)
 
     def metadata(self, request: pb.GetModelMetadataRequest) -> pb.GetModelMetadataResponse:
         _require_spec(request)
@@ -64,7 +85,7 @@ class Service:
         _require_spec(request)
         return self.manager.status(request.model_spec)
 
-    def reload(self, request: pb.ReloadConfigRequest) -> pb.ReloadConfigResponse:
+    def reload(self, request: pb.ReloadConfigRequest, timeout_s: float) -> pb.ReloadConfigResponse:
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. "
@@ -72,7 +93,7 @@ class Service:
             )
         configs = list(request.config.model_config_list.config)
         versions.check(configs)
-        self.manager.reload(configs)
+        self.manager.reload(configs, timeout_s)
         return pb.ReloadConfigResponse(status=pb.StatusProto())
 
     @contextmanager

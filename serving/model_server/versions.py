@@ -38,7 +38,7 @@ def check(configs: Sequence[pb.ModelConfig]) -> None:
         if config.name in seen:
             raise invalid(f"Illegal to list model {config.name} multiple times in config list")
         seen.add(config.name)
-        if not config.base_path.startswith("/"):
+        if not config.base_path.startswith("/") or "\0" in config.base_path:
             raise invalid(
                 f"Expected model {config.name} to have an absolute path or URI; got base_path()={config.base_path}"
             )

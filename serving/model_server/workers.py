@@ -14,11 +14,23 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
+
+from serving.model_server.errors import Code, ServingError
+from serving.model_server.limits import Ticket
 
 STALL_S: Final = 0.005  # if all current calls run longer, another worker is added
+TOO_LATE: Final = "Timed out waiting for notification"  # TensorFlow's text for a run that exceeds its time limit
 MAX_UNDELIVERED: Final = 32  # the event loop is woken when this many results are waiting
+OVERLOAD_S: Final = 0.02  # if the oldest pending call is older than this, the newest one is run first
 Result = TypeVar("Result")
+
+
+class _Pending(NamedTuple):
+    future: asyncio.Future[Any]
+    call: Callable[[], Any]
+    ticket: Ticket | None
+    since_s: float
 
 
 class Workers:
@@ -28,22 +40,29 @@ class Workers:
         self._limit = limit
         self._wake = threading.Condition()  # guards the two numbers below
         self._threads = self._idle = 0
-        self._pending: deque[tuple[asyncio.Future[Any], Callable[[], Any]]] = deque()
+        self._pending: deque[_Pending] = deque()
         self._started_at: dict[int, float] = {}  # thread id -> start time of its current call
         self._results: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._watching = False
 
-    async def run(self, call: Callable[[], Result]) -> Result:
-        """Run `call` in a worker. If the caller is cancelled first, the call is never made."""
+    async def run(self, call: Callable[[], Result], ticket: Ticket | None = None) -> Result:
+        """Run `call` in a worker. If the caller is cancelled first, or too late for its ticket, it is never made.
+
+        Raises:
+            ServingError: DEADLINE_EXCEEDED.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
-        self._pending.append((future, call))
+        self._pending.append(_Pending(future, call, ticket, time.monotonic()))
         if not self._started_at:
             self._add_worker()
         if not self._watching:
             self._watching = True
             loop.call_later(STALL_S, self._watch, loop)
-        return await future
+        try:
+            return await future
+        finally:
+            del future  # an exception refers to this frame: with the future, it would keep itself and the call alive
 
     def busy(self) -> bool:
         """Return whether any call is pending or running."""
@@ -72,19 +91,29 @@ class Workers:
         while True:
             self._started_at[thread] = time.monotonic()
             try:
-                future, call = self._pending.popleft()
+                future, call, ticket, _ = self._next()
             except IndexError:
                 self._wait_for_call(thread)
                 continue
-            if future.cancelled():
-                continue
             try:
-                self._results.append((future, call(), None))
+                if ticket is not None and not ticket.start():
+                    raise ServingError(Code.DEADLINE_EXCEEDED, TOO_LATE)
+                if not future.cancelled():
+                    self._results.append((future, call(), None))
             except BaseException as e:  # raised again in the caller's task
                 self._results.append((future, None, e))
             if len(self._results) >= MAX_UNDELIVERED or not self._pending:
                 self._wake_loop(future.get_loop())
-            del future, call  # so that an idle thread does not keep them alive
+            del future, call, ticket  # so that an idle thread does not keep them alive
+
+    def _next(self) -> _Pending:
+        """Return the call to make next. Raises IndexError if there is none.
+
+        Under overload the oldest callers are about to give up: whoever came last is the most likely to still wait.
+        """
+        if time.monotonic() - self._pending[0].since_s > OVERLOAD_S:
+            return self._pending.pop()
+        return self._pending.popleft()
 
     def _wait_for_call(self, thread: int) -> None:
         with self._wake:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, Final
 
@@ -37,6 +38,10 @@ _DT_COMPLEX64: Final = int(pb.DT_COMPLEX64)
 _RAW: Final = {np.dtype(np.float32): 0x2A, np.dtype(np.float64): 0x32}  # tags of float_val (5) and double_val (6)
 MAX_ELEMENTS: Final = 2**31  # larger shapes are rejected as malicious
 MAX_FILLED: Final = 2**24  # elements of a tensor that repeats its last value: a few bytes must not allocate gigabytes
+
+
+STRING_BYTES: Final = 100  # memory of a string beside its content, in Python and in TensorFlow
+EXTEND_ELEMENTS: Final = 2**14  # values added at once: the interpreter's lock is released in between
 
 
 class TensorError(ValueError):
@@ -94,7 +99,9 @@ def fill_proto(proto: pb.TensorProto, array: Array, *, content: bool = False) ->
             flat = flat.view(np.uint16)
         elif array.dtype.kind == "c":
             flat = flat.view(np.float32 if data_type == _DT_COMPLEX64 else np.float64)  # real, imaginary, real, ...
-        getattr(proto, _TYPES[data_type][1]).extend(flat.tolist())
+        values = getattr(proto, _TYPES[data_type][1])
+        for start in range(0, len(flat), EXTEND_ELEMENTS):
+            values.extend(flat[start : start + EXTEND_ELEMENTS].tolist())
 
 
 @lru_cache(maxsize=1024)
@@ -155,6 +162,27 @@ def _shaped(flat: Array, shape: tuple[int, ...]) -> Array:
         return flat.reshape(shape)
     except ValueError:  # more dimensions than numpy supports, or a size such as [0, 2**62, 2**62]
         raise TensorError(f"shape of {len(shape)} dimensions is not supported") from None
+
+
+def filled_bytes(proto: pb.TensorProto) -> int:
+    """Return the memory that `from_proto` and TensorFlow need for a tensor, about; 0 for an invalid one."""
+    if proto.tensor_content and proto.dtype != _DT_STRING:
+        return len(proto.tensor_content)
+    count = math.prod(dim.size for dim in proto.tensor_shape.dim)
+    if proto.dtype not in _TYPES or not 0 <= count <= MAX_ELEMENTS:
+        return 0
+    if proto.dtype != _DT_STRING:
+        return int(count) * numpy_dtype(proto.dtype).itemsize
+    values = proto.string_val
+    repeated = max(0, count - len(values)) * len(values[-1]) if values else 0
+    return int(count * STRING_BYTES + proto.ByteSize() + repeated)
+
+
+def array_bytes(array: Array) -> int:
+    """Return the memory that an array and TensorFlow's copy of it need, about."""
+    if array.dtype.kind != "O":
+        return array.nbytes
+    return array.size * STRING_BYTES + sum(map(len, array.ravel().tolist()))
 
 
 def _filled(flat: Array, count: int, empty: Any) -> Array:

@@ -20,7 +20,9 @@ MAX_BATCH_SIZE = 8
 @pytest.fixture(scope="module")
 def batching(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("batching")
-    (folder / "batching.config").write_text(f"max_batch_size {{ value: {MAX_BATCH_SIZE} }}")
+    (folder / "batching.config").write_text(
+        f"max_batch_size {{ value: {MAX_BATCH_SIZE} }} max_enqueued_batches {{ value: 100 }}"
+    )
     found = Server(folder, ("--enable_batching=true", f"--batching_parameters_file={folder / 'batching.config'}"))
     found.configure(*(model_config(name, models / name) for name in ("half", "pair", "scalar")))
     try:

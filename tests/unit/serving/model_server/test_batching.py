@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.model_server.batching import LARGE_BYTES, Batcher, Run, Steps, max_batch_size, run_alone
+from serving.model_server.batching import Batcher, Run, Steps, batch_limits, run_alone
 from serving.model_server.errors import ServingError, invalid
 from serving.model_server.flags import FlagError
+from serving.model_server.limits import LARGE_BYTES
 from serving.model_server.servable import Servable
 from serving.model_server.workers import Workers
 from serving.protocol.tensors import Array
@@ -55,7 +56,7 @@ def run_together(requests: Sequence[Steps[Array]]) -> list[Array | BaseException
     """Run all requests at the same time, on their own event loop."""
 
     async def gathered() -> list[Array | BaseException]:
-        batcher = Batcher(Workers(limit=2))
+        batcher = Batcher(Workers(limit=2), max_enqueued=100)
         return await asyncio.gather(*(batcher.run(steps) for steps in requests), return_exceptions=True)
 
     return asyncio.run(gathered())
@@ -164,8 +165,8 @@ def test_a_run_that_crashes_leaves_no_request_waiting() -> None:
 )
 def test_the_size_comes_from_the_parameters_file(tmp_path: Path, text: str, size: int) -> None:
     (tmp_path / "batching.config").write_text(text)
-    assert max_batch_size(True, str(tmp_path / "batching.config")) == size
-    assert max_batch_size(False, "") == 0
+    assert batch_limits(True, str(tmp_path / "batching.config")) == (size, 10)
+    assert batch_limits(False, "") == (0, 0)
 
 
 @pytest.mark.parametrize("text", ["max_batch_size { value: 0 }", "max_batch_sise { value: 7 }", "{", "\0"])
@@ -173,4 +174,4 @@ def test_a_bad_parameters_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "batching.config"
     path.write_text(text)
     with pytest.raises(FlagError, match=r"batching\.config"):
-        max_batch_size(True, str(path))
+        batch_limits(True, str(path))

@@ -1,0 +1,114 @@
+"""uvicorn's HTTP protocol with limits on headers, on the number of connections and on the time that they may stall."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from serving.model_server.limits import Limits, Refusals
+
+CHECK_INTERVAL_S: Final = 1.0
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. Its headers are refused with 431 when they are too many or too long."""
+
+    def __init__(self, connections: Connections, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._open, self._limits = connections, connections.limits
+        self._header_bytes = 0
+        self._in_headers = self._too_large = False
+        self.since_s = time.monotonic()  # when the current headers began to arrive, or the last request ended
+        self.paused_s = float("inf")  # since when the client takes no response
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._open.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._open.discard(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._in_headers:  # still: for headers that arrive in pieces
+            self._header_bytes += len(data)
+            if self._header_bytes > self._limits.header_bytes and not self.transport.is_closing():
+                self._too_large = True
+                self.send_400_response("")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_headers, self._header_bytes, self.since_s = True, 0, time.monotonic()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if len(self.headers) >= self._limits.headers:
+            self._too_large = True
+            raise ValueError("too many headers")
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_headers = False
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self._limits.header_bytes:
+            self._too_large = True
+            raise ValueError("headers too large")
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        self.since_s = time.monotonic()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        self.paused_s = time.monotonic()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self.paused_s = float("inf")
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        if not self._too_large:
+            super().send_400_response(msg)
+            return
+        self._open.refusals.count("headers")
+        self.transport.write(STATUS_LINE[431] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        self.transport.close()
+
+    def is_waiting(self) -> bool:
+        """Return whether no request is being processed: the connection is idle, or headers are still arriving."""
+        return self.cycle is None or self.cycle.response_complete
+
+
+class Connections:
+    """All open connections of a server."""
+
+    def __init__(self, limits: Limits, refusals: Refusals) -> None:
+        self.limits, self.refusals = limits, refusals
+        self._open: dict[LimitedProtocol, None] = {}  # oldest first
+
+    def add(self, connection: LimitedProtocol) -> None:
+        """Add a new connection. If there are too many, the one that has been waiting for longest makes room."""
+        self._open[connection] = None
+        if len(self._open) > self.limits.connections:
+            self.refusals.count("connections")
+            waiting = [known for known in self._open if known.is_waiting()]
+            min(waiting, key=lambda known: known.since_s).transport.abort()
+
+    def discard(self, connection: LimitedProtocol) -> None:
+        self._open.pop(connection, None)
+
+    async def watch(self) -> None:
+        """Close connections that stall, forever."""
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL_S)
+            limit_s = time.monotonic() - self.limits.receive_s
+            for connection in list(self._open):
+                if connection.paused_s < limit_s:
+                    self.refusals.count("response_timeout")
+                    connection.transport.abort()
+                elif connection.is_waiting() and connection.since_s < limit_s:
+                    self.refusals.count("receive_timeout")
+                    connection.transport.abort()
