@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import Any, Final
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from serving.model_server.limits import Limits, Refusals
 
@@ -14,11 +14,15 @@ CHECK_INTERVAL_S: Final = 1.0
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection. Its headers are refused with 431 when they are too many or too long."""
+    """One connection. Its headers are refused with 431 when they are too many or too long.
+
+    A client that has closed its half of the connection after a request still gets the response.
+    """
 
     def __init__(self, connections: Connections, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._open, self._limits = connections, connections.limits
+        self._cycles: list[RequestResponseCycle] = []  # without a response yet: several if the client pipelines
         self._header_bytes = 0
         self._in_headers = self._too_large = False
         self.since_s = time.monotonic()  # when the current headers began to arrive, or the last request ended
@@ -30,7 +34,25 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._open.discard(self)
+        self._disconnect()
         super().connection_lost(exc)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection open until the responses are written, if no request is incomplete."""
+        self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete]
+        if not self._cycles or self._cycles[-1].more_body or self._in_headers:
+            self._disconnect()
+            return False
+        self._cycles[-1].keep_alive = False
+        for cycle in self._cycles:
+            cycle.message_event.set()  # `receive` returns an empty part of the body
+        return True
+
+    def _disconnect(self) -> None:
+        """The transport is closing: nothing may be written from now on."""
+        for cycle in self._cycles:
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -56,6 +78,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._too_large = True
             raise ValueError("headers too large")
         super().on_headers_complete()
+        self._cycles = [*(cycle for cycle in self._cycles if not cycle.response_complete), self.cycle]
 
     def on_response_complete(self) -> None:
         self.since_s = time.monotonic()
@@ -70,6 +93,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
+        self._disconnect()
         if not self._too_large:
             super().send_400_response(msg)
             return

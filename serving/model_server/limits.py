@@ -113,6 +113,10 @@ class Ticket:
         self._admission._started(self, now_s, alive)
         return alive
 
+    def started(self) -> bool:
+        """Return whether the request's run has started."""
+        return self._work == 0
+
     def remaining_ms(self) -> int:
         """Return the time until the deadline, at least 1; 0 if there is no deadline."""
         if self._deadline_s == float("inf"):

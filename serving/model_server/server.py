@@ -171,7 +171,7 @@ class Server:
             http=partial(LimitedProtocol, self._connections),  # type: ignore[arg-type]
             ws="none",
             proxy_headers=False,
-            log_level="warning",
+            log_level="error",  # warnings are about invalid requests, of which a client can send any number
             access_log=False,
             lifespan="off",
             timeout_graceful_shutdown=int(DRAIN_S),

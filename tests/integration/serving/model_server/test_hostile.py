@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import grpc
@@ -81,3 +82,21 @@ def test_clients_that_leave(server: Server) -> None:
     for sent in (SLOW, SLOW[:-5]):
         with server.connection() as connection:
             connection.sendall(sent)
+
+
+@pytest.mark.parametrize("requests", [1, 2])
+def test_a_half_closed_client_gets_its_responses(server: Server, requests: int) -> None:
+    with server.connection() as connection:
+        connection.sendall(SLOW * requests)
+        connection.shutdown(socket.SHUT_WR)
+        response = b""
+        while part := connection.recv(65536):
+            response += part
+    assert response.count(b"HTTP/1.1 200") == requests and response.count(b"150") == requests
+
+
+def test_garbage_after_a_request_that_is_running(server: Server) -> None:
+    with server.connection() as connection:
+        connection.sendall(SLOW + b"\0\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 400")
+    server.sleep(200).result()  # by then the first request has ended

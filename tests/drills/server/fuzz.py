@@ -1,0 +1,274 @@
+"""Sends mutated requests over gRPC and HTTP to an embedded server in this process.
+
+    python -m tests.drills.server.fuzz --requests 200000      (about half an hour)
+
+A request that reaches a new line of the server is kept and mutated further. The kept requests are in build/fuzz/kept,
+and the next campaign starts with them. The drill fails if the process ends, if anything logs a traceback, if a request
+gets no response or the text of a Python exception, if a valid request gets a wrong response, or if memory grows by more
+than 50 MB. The requests that did so are in build/fuzz/found. Writes build/fuzz.json.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import hashlib
+import http.client
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+from types import FrameType
+from typing import Any, Final
+
+import grpc
+import psutil
+import uvloop
+
+from benchmarks import harness
+from components.common.ports import free_port
+from serving.model_server import flags as server_flags
+from serving.model_server.server import Server
+from tests.drills.server.mutations import mutated
+from tests.drills.server.seeds import MODELS, Case, seeds
+from tests.support.servers import config_list, model_config
+
+FOLDER: Final = harness.RESULTS / "fuzz"
+WATCHED: Final = ("/serving/model_server/", "/serving/protocol/tensors.py")  # whose lines count
+MAX_GROWTH_MB: Final = 50
+MAX_KEPT_BYTES: Final = 2**15
+CHECK_EVERY: Final = 500  # requests between two valid ones
+WARM_UP_ROUNDS: Final = 20
+TIMEOUT_S: Final = 10.0
+PATIENCE_S: Final = 0.05  # before the client closes its half of a connection without a response
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+EXCEPTION: Final = re.compile(r"\w*(Error|Exception|Interrupt)\b.*: ")
+FRESH_MODELS: Final = (
+    "import sys, pathlib; from tests.support import saved_models as m; m.write_all(pathlib.Path(sys.argv[1]))"
+)
+
+
+class Coverage:
+    """The lines of the server that have been reached, in any thread."""
+
+    def __init__(self) -> None:
+        self.lines: set[tuple[str, int]] = set()
+
+    def trace(self, frame: FrameType, event: str, _: Any) -> Any:
+        return self._line if any(part in frame.f_code.co_filename for part in WATCHED) else None
+
+    def _line(self, frame: FrameType, event: str, _: Any) -> Any:
+        self.lines.add((frame.f_code.co_filename, frame.f_lineno))
+        return self._line
+
+
+class Tracebacks(logging.Handler):
+    """Collects what is logged with a traceback, and exceptions that nobody catches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        sys.unraisablehook = lambda found: self.texts.append(f"unraisable: {found.exc_value!r}")
+        threading.excepthook = lambda found: self.texts.append(f"thread: {found.exc_value!r}")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[0]:
+            self.texts.append(f"{record.name}: {record.getMessage()[:200]}: {record.exc_info[1]!r}"[:500])
+        elif "Traceback" in record.getMessage():
+            self.texts.append(f"{record.name}: {record.getMessage()[-500:]}")
+
+
+class Campaign:
+    """Sends the requests one after another, from a thread of its own."""
+
+    def __init__(self, port: int, rest_port: int, requests: int, seed: int, coverage: Coverage) -> None:
+        self._address, self._rest = f"127.0.0.1:{port}", ("127.0.0.1", rest_port)
+        self._requests, self._random, self._coverage = requests, Random(seed), coverage
+        self._tracebacks = Tracebacks()
+        self.kept = seeds()
+        self.found: list[dict[str, str]] = []
+        self.results: Counter[str] = Counter()
+        self.report: dict[str, Any] = {}
+
+    def run(self) -> None:
+        sys.settrace(None)
+        try:
+            self._run()
+        except BaseException as e:
+            self.found.append({"problem": f"the drill itself failed: {type(e).__name__}: {e}"})
+            raise
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)  # the server drains and ends
+
+    def _run(self) -> None:
+        self._channel = grpc.insecure_channel(self._address, [("grpc.max_receive_message_length", -1)])
+        grpc.channel_ready_future(self._channel).result(timeout=60)
+        for name in ("", "uvicorn", "asyncio"):
+            logging.getLogger(name).addHandler(self._tracebacks)
+        for path in sorted((FOLDER / "kept").iterdir()):
+            self.kept.append(Case.from_bytes(path.read_bytes()))
+        for _ in range(WARM_UP_ROUNDS):
+            for case in self.kept:
+                self._send(case)
+        self.results.clear()
+        before_mb, started = _memory_mb(), time.monotonic()
+        for number in range(1, self._requests + 1):
+            self._one(mutated(self._random.choice(self.kept), self.kept, self._random))
+            if number % CHECK_EVERY == 0:
+                self._check_valid()
+            if number % 5000 == 0:
+                rate = number / (time.monotonic() - started)
+                print(
+                    f"{number:,} requests, {rate:.0f}/s, {len(self._coverage.lines):,} lines, {len(self.kept)} kept, "
+                    f"{len(self.found)} found, {_memory_mb() - before_mb:+.0f} MB",
+                    flush=True,
+                )
+        after_mb = _memory_mb()
+        if after_mb - before_mb > MAX_GROWTH_MB:
+            self.found.append({"problem": f"memory grew from {before_mb:.0f} to {after_mb:.0f} MB"})
+        self.report = {
+            "requests": self._requests,
+            "seconds": round(time.monotonic() - started),
+            "results": dict(sorted(self.results.items())),
+            "lines": len(self._coverage.lines),
+            "kept": len(self.kept),
+            "before_mb": round(before_mb),
+            "after_mb": round(after_mb),
+        }
+
+    def _one(self, case: Case) -> None:
+        data = case.to_bytes()
+        (FOLDER / "last").write_bytes(data)  # what ended the process, if it ends
+        lines, tracebacks = len(self._coverage.lines), len(self._tracebacks.texts)
+        problem = self._send(case)
+        if len(self._tracebacks.texts) > tracebacks:
+            problem = self._tracebacks.texts[-1]
+        name = hashlib.sha256(data).hexdigest()[:16]
+        if problem:
+            self.found.append({"problem": problem, "input": name})
+            (FOLDER / "found" / name).write_bytes(data)
+            print(f"FOUND {name}: {problem[:300]}", flush=True)
+        if len(self._coverage.lines) > lines and len(data) <= MAX_KEPT_BYTES:
+            self.kept.append(case)
+            (FOLDER / "kept" / name).write_bytes(data)
+
+    def _send(self, case: Case) -> str:
+        """Return what is wrong with the response; an empty string if nothing is."""
+        started = time.monotonic()
+        problem = self._grpc(case) if case.method else self._http(case.content)
+        seconds = time.monotonic() - started
+        return problem or (f"{seconds:.1f} s" if seconds > TIMEOUT_S / 2 else "")
+
+    def _grpc(self, case: Case) -> str:
+        try:
+            self._channel.unary_unary(case.method)(case.content, timeout=TIMEOUT_S)
+        except grpc.RpcError as e:
+            code, text = e.code(), e.details() or ""  # type: ignore[attr-defined]
+        else:
+            self.results["gRPC OK"] += 1
+            return ""
+        self.results[f"gRPC {code.name}"] += 1
+        if code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE) or EXCEPTION.match(text):
+            return f"{case.method}: {code.name}: {text[:300]}"
+        return ""
+
+    def _http(self, content: bytes) -> str:
+        try:
+            with socket.create_connection(self._rest, timeout=PATIENCE_S) as connection:
+                response = _exchange(connection, content)
+        except (BrokenPipeError, ConnectionResetError):  # the server refused the rest of the request
+            self.results["HTTP reset"] += 1
+            return ""
+        except OSError as e:
+            return f"HTTP: {type(e).__name__}: {e}"
+        status = response[9:12].decode("latin-1") if response else "no response"
+        self.results[f"HTTP {status}"] += 1
+        if status in ("500", "504") or (response and not response.startswith(b"HTTP/1.1 ")):
+            return f"HTTP: {response[:500]!r}"
+        return ""
+
+    def _check_valid(self) -> None:
+        for case in (self.kept[0], self.kept[len(self.kept) // 2]):
+            self._send(case)
+        connection = http.client.HTTPConnection(*self._rest, timeout=TIMEOUT_S)
+        connection.request("POST", "/v1/models/half:predict", b'{"instances": [[1.0], [2.0]]}')
+        response = connection.getresponse()
+        body = response.read()
+        connection.close()
+        if response.status != 200 or json.loads(body) != {"predictions": [[2.5], [3.0]]}:
+            self.found.append({"problem": f"a valid request got {response.status}: {body[:200]!r}"})
+
+
+def _exchange(connection: socket.socket, content: bytes) -> bytes:
+    """Return the start of the final response; b"" if the server closes the connection without one."""
+    connection.sendall(content)
+    response = b""
+    try:
+        response = connection.recv(2**16)
+    except TimeoutError:  # the request is incomplete, or slow
+        connection.shutdown(socket.SHUT_WR)
+    connection.settimeout(TIMEOUT_S)
+    while not response or response == CONTINUE:
+        response = connection.recv(2**16)
+        if not response:
+            break
+    return response.removeprefix(CONTINUE)
+
+
+def _memory_mb() -> float:
+    """Resident memory of this process and its children, after what is garbage is freed."""
+    gc.collect()
+    time.sleep(0.5)
+    process = psutil.Process()
+    return float(sum(p.memory_info().rss for p in (process, *process.children(recursive=True)))) / 2**20
+
+
+def main() -> None:
+    parser = harness.argument_parser(__doc__)
+    parser.add_argument("--requests", type=int, default=200_000, help="default: 200,000")
+    parser.add_argument("--seed", type=int, default=0, help="of the mutations")
+    options = parser.parse_args()
+    faulthandler.enable()
+    for name in ("kept", "found"):
+        (FOLDER / name).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        subprocess.run([sys.executable, "-c", FRESH_MODELS, str(folder)], check=True, capture_output=True)
+        config, monitoring = folder / "models.config", folder / "monitoring.config"
+        config.write_text(config_list(*(model_config(name, folder / name) for name in MODELS)))
+        monitoring.write_text("prometheus_config { enable: true }\n")
+        port, rest_port = free_port(), free_port()
+        arguments = (
+            *(f"--port={port}", f"--rest_api_port={rest_port}", f"--model_config_file={config}"),
+            *(f"--monitoring_config_file={monitoring}", "--enable_batching", "--enable_grpc_healthcheck_service"),
+            "--allow_reload=false",
+        )
+        coverage = Coverage()
+        threading.settrace(coverage.trace)
+        server = Server(server_flags.parse(arguments)[0])
+        campaign = Campaign(port, rest_port, options.requests, options.seed, coverage)
+        thread = threading.Thread(target=campaign.run, name="fuzz")
+        thread.start()
+        sys.settrace(coverage.trace)
+        uvloop.run(server.run())
+        sys.settrace(None)
+        thread.join()
+    harness.write_result("fuzz.json", {**campaign.report, "found": campaign.found})
+    for found in campaign.found[:20]:
+        print(found)
+    if campaign.found:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
