@@ -17,6 +17,7 @@ from components.common.errors import InputError
 
 FILE_NAME: Final = "manifest.json"
 FORMAT: Final = 1
+NOT_A_FILE: Final = "not a regular file"  # never equal to a hash
 PUSH_AGAIN: Final = "Roll back to another version (python -m serving rollback), or push again: make pipeline"
 
 
@@ -107,6 +108,8 @@ def write(manifest: Manifest, folder: Path) -> None:
 def read(folder: Path) -> Manifest:
     """The manifest in the folder of a version. Raises InputError if it is missing or invalid."""
     path = folder / FILE_NAME
+    if path.exists() and not path.is_file():  # reading a pipe would never end
+        raise InputError(f"{path}: not a manifest (not a regular file)", PUSH_AGAIN)
     try:
         return Manifest(**json.loads(path.read_text()))
     except FileNotFoundError:
@@ -121,9 +124,11 @@ def sha256(path: Path) -> str:
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder` except the manifest, by relative path."""
+    """SHA-256 of every file below `folder` except the manifest, by relative path; NOT_A_FILE for pipes and devices."""
     paths = sorted(Path(root, name) for root, _, names in os.walk(folder) for name in names)
-    return {str(p.relative_to(folder)): sha256(p) for p in paths if p != folder / FILE_NAME}
+    return {
+        str(p.relative_to(folder)): sha256(p) if p.is_file() else NOT_A_FILE for p in paths if p != folder / FILE_NAME
+    }
 
 
 def verify(folder: Path) -> Manifest:

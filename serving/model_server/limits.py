@@ -117,6 +117,10 @@ class Ticket:
         """Return whether the request's run has started."""
         return self._work == 0
 
+    def age_s(self) -> float:
+        """Return the time since the request was admitted."""
+        return time.monotonic() - self._entered_s
+
     def remaining_ms(self) -> int:
         """Return the time until the deadline, at least 1; 0 if there is no deadline."""
         if self._deadline_s == float("inf"):

@@ -29,7 +29,7 @@ from serving.protocol import serving_pb2 as pb
 
 log = logging.getLogger(__name__)
 ENTRYPOINT: Final = "REST"
-HALF_CLOSED_S: Final = 0.05  # within which the run must start for a client that has closed its half
+HALF_CLOSED_S: Final = 0.05  # a client that closes its half does so at once; one that gives up, later
 RETRY_AFTER_S: Final = "1"
 MODEL: Final = r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 INFER: Final = re.compile(MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE)
@@ -137,7 +137,8 @@ class RestLayer:
         call, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
         try:
             await asyncio.wait({call, gone}, timeout=self._timeout_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
-            if not call.done() and gone.done() and gone.result()["type"] == "http.request":
+            half_closed = gone.done() and gone.result()["type"] == "http.request"
+            if not call.done() and half_closed and ticket.age_s() < HALF_CLOSED_S:
                 # The client has closed its half of the connection, or has left: TCP does not tell which.
                 await asyncio.wait({call}, timeout=HALF_CLOSED_S)
                 if ticket.started():

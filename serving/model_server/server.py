@@ -120,6 +120,7 @@ class Server:
         self.stuck = not await asyncio.to_thread(self._manager.stop, timeout_s=0.5)
 
     def _load(self, name: str, version: int, folder: Path) -> Servable:
+        versions.check_files(folder)
         if self._flags.proven_only:
             try:
                 manifest.verify(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from serving.protocol import serving_pb2 as pb
 
 log = logging.getLogger(__name__)
 PLATFORM: Final = "tensorflow"
+MAX_FILES: Final = 10_000  # of a version
 MAX_INT64: Final = 2**63 - 1
 
 
@@ -54,6 +56,19 @@ def check(configs: Sequence[pb.ModelConfig]) -> None:
             raise invalid(f"Unknown platform: {config.model_platform}")
         if config.HasField("logging_config"):
             raise invalid("No request-logger-creator provided.")
+
+
+def check_files(folder: Path) -> None:
+    """Raise ServingError if a version's folder contains anything but files and folders: reading a pipe never ends."""
+    count = 0
+    for root, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            path = Path(root, name)
+            if not path.is_file():
+                raise ServingError(Code.FAILED_PRECONDITION, f"{path} is not a regular file")
+        count += 1 + len(names)
+        if count > MAX_FILES:  # or links in a circle
+            raise ServingError(Code.FAILED_PRECONDITION, f"{folder} has more than {MAX_FILES} files")
 
 
 def aspired(config: pb.ModelConfig) -> dict[int, Path]:
