@@ -13,7 +13,6 @@ from __future__ import annotations
 import faulthandler
 import gc
 import hashlib
-import http.client
 import json
 import logging
 import os
@@ -26,12 +25,14 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from types import FrameType
 from typing import Any, Final
 
 import grpc
+import numpy as np
 import psutil
 import uvloop
 
@@ -39,20 +40,28 @@ from benchmarks import harness
 from components.common.ports import free_port
 from serving.model_server import flags as server_flags
 from serving.model_server.server import Server
+from serving.protocol import serving_pb2 as pb
+from serving.protocol.tensors import to_proto
 from tests.drills.server.mutations import mutated
-from tests.drills.server.seeds import MODELS, Case, seeds
-from tests.support.servers import config_list, model_config
+from tests.drills.server.seeds import MODELS, Case, http, seeds
 
 FOLDER: Final = harness.RESULTS / "fuzz"
 WATCHED: Final = ("/serving/model_server/", "/serving/protocol/tensors.py")  # whose lines count
 MAX_GROWTH_MB: Final = 50
 MAX_KEPT_BYTES: Final = 2**15
 CHECK_EVERY: Final = 500  # requests between two valid ones
+LARGE_BODY: Final = json.dumps({"instances": [[1.0]] * 2**16}).encode()  # starts the process that decodes large ones
 WARM_UP_ROUNDS: Final = 20
 TIMEOUT_S: Final = 10.0
 PATIENCE_S: Final = 0.05  # before the client closes its half of a connection without a response
+VALID: Final = Case(
+    "/tensorflow.serving.PredictionService/Predict",
+    pb.PredictRequest(model_spec={"name": "half"}, inputs={"x": to_proto(np.float32([[1.0]]))}).SerializeToString(),
+)
+VALID_REST: Final = http("POST", "/v1/models/half:predict", b'{"instances": [[1.0]]}')
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 EXCEPTION: Final = re.compile(r"\w*(Error|Exception|Interrupt)\b.*: ")
+MODEL_CONFIG: Final = 'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}\n'
 FRESH_MODELS: Final = (
     "import sys, pathlib; from tests.support import saved_models as m; m.write_all(pathlib.Path(sys.argv[1]))"
 )
@@ -120,6 +129,7 @@ class Campaign:
         for _ in range(WARM_UP_ROUNDS):
             for case in self.kept:
                 self._send(case)
+        self._send(http("POST", "/v1/models/half:predict", LARGE_BODY))
         self.results.clear()
         before_mb, started = _memory_mb(), time.monotonic()
         for number in range(1, self._requests + 1):
@@ -198,30 +208,27 @@ class Campaign:
         return ""
 
     def _check_valid(self) -> None:
-        for case in (self.kept[0], self.kept[len(self.kept) // 2]):
-            self._send(case)
-        connection = http.client.HTTPConnection(*self._rest, timeout=TIMEOUT_S)
-        connection.request("POST", "/v1/models/half:predict", b'{"instances": [[1.0], [2.0]]}')
-        response = connection.getresponse()
-        body = response.read()
-        connection.close()
-        if response.status != 200 or json.loads(body) != {"predictions": [[2.5], [3.0]]}:
-            self.found.append({"problem": f"a valid request got {response.status}: {body[:200]!r}"})
+        """Half of 1 plus 2 is 2.5, over both protocols."""
+        over_grpc = self._channel.unary_unary(VALID.method)(VALID.content, timeout=TIMEOUT_S)
+        values = list(pb.PredictResponse.FromString(over_grpc).outputs["y"].float_val)
+        with socket.create_connection(self._rest, timeout=TIMEOUT_S) as connection:
+            over_rest = _exchange(connection, VALID_REST.content).partition(b"\r\n\r\n")[2]
+        if values != [2.5] or json.loads(over_rest) != {"predictions": [[2.5]]}:
+            self.found.append({"problem": f"a valid request got {values} and {over_rest[:200]!r}"})
 
 
 def _exchange(connection: socket.socket, content: bytes) -> bytes:
     """Return the start of the final response; b"" if the server closes the connection without one."""
     connection.sendall(content)
     response = b""
-    try:
-        response = connection.recv(2**16)
-    except TimeoutError:  # the request is incomplete, or slow
+    with suppress(TimeoutError):  # the request is incomplete, or slow
+        response = connection.recv(2**16).removeprefix(CONTINUE)
+    if not response:
         connection.shutdown(socket.SHUT_WR)
-    connection.settimeout(TIMEOUT_S)
-    while not response or response == CONTINUE:
+        connection.settimeout(TIMEOUT_S)
         response = connection.recv(2**16)
-        if not response:
-            break
+        if response == CONTINUE:
+            response = connection.recv(2**16)
     return response.removeprefix(CONTINUE)
 
 
@@ -245,7 +252,8 @@ def main() -> None:
         folder = Path(temporary)
         subprocess.run([sys.executable, "-c", FRESH_MODELS, str(folder)], check=True, capture_output=True)
         config, monitoring = folder / "models.config", folder / "monitoring.config"
-        config.write_text(config_list(*(model_config(name, folder / name) for name in MODELS)))
+        models = "".join(MODEL_CONFIG.format(name=name, path=folder / name) for name in MODELS)
+        config.write_text(f"model_config_list {{ {models} }}\n")
         monitoring.write_text("prometheus_config { enable: true }\n")
         port, rest_port = free_port(), free_port()
         arguments = (
