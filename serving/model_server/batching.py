@@ -115,7 +115,8 @@ class Batcher:
             if batch is None or batch.rows + rows > limit:
                 if (enqueued := self._enqueued[id(run.servable)]) >= self._max_enqueued:
                     steps.close()
-                    raise ServingError(Code.UNAVAILABLE, FULL.format(enqueued, self._max_enqueued))
+                    message = FULL.format(enqueued, self._max_enqueued)
+                    raise ticket.refuse("batches", message) if ticket else ServingError(Code.UNAVAILABLE, message)
                 batch = self._open[kind] = _Batch()
                 self._enqueued[id(run.servable)] += 1
                 task = loop.create_task(self._lead(kind, batch))

@@ -6,10 +6,14 @@ nobody, and can need 30 times its size in memory. In another process neither con
 
 from __future__ import annotations
 
+import pickle
 import zlib
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
+
+from typing_extensions import Buffer
 
 from serving.model_server import data_plane, rest_decode, rest_encode
 from serving.model_server.errors import TooLargeError, invalid
@@ -23,10 +27,27 @@ Decoded = dict[str, Array] | Array
 """The inputs of a Predict request, or the serialized examples of the others."""
 
 
-class Body(NamedTuple):
+class Content:
+    """Bytes in parts, which are sent to another process without copying them."""
+
+    def __init__(self, *parts: Buffer) -> None:
+        self._parts = parts
+
+    def joined(self) -> bytes:
+        return b"".join(self._parts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Content, tuple(pickle.PickleBuffer(part) for part in self._parts)
+
+    def __len__(self) -> int:
+        return sum(memoryview(part).nbytes for part in self._parts)
+
+
+@dataclass(frozen=True)
+class Body:
     """A body as received, and the size in bytes that it may have when it is unpacked."""
 
-    content: bytes
+    content: Content
     gzip: bool
     max_bytes: int
 
@@ -36,15 +57,15 @@ class Body(NamedTuple):
             return len(self.content) >= LARGE_BYTES
         unpacking = zlib.decompressobj(wbits=31)
         with suppress(zlib.error):  # reported when it is unpacked
-            return len(unpacking.decompress(self.content, LARGE_BYTES)) == LARGE_BYTES
+            return len(unpacking.decompress(self.content.joined(), LARGE_BYTES)) == LARGE_BYTES
         return False
 
     def unpacked(self) -> bytes:
         """Raises ServingError if it is too large or not valid gzip."""
         if not self.gzip:
-            return self.content
+            return self.content.joined()
         try:
-            unpacked = zlib.decompressobj(wbits=31).decompress(self.content, self.max_bytes + 1)
+            unpacked = zlib.decompressobj(wbits=31).decompress(self.content.joined(), self.max_bytes + 1)
         except zlib.error:
             raise invalid("Failed to uncompress the request body") from None
         if len(unpacked) > self.max_bytes:
@@ -52,9 +73,9 @@ class Body(NamedTuple):
         return unpacked
 
 
-def decode_grpc(name: str, content: bytes, max_tensor_bytes: int) -> tuple[bytes, Decoded]:
+def decode_grpc(name: str, content: Content, max_tensor_bytes: int) -> tuple[bytes, Decoded]:
     """Return a request message without its inputs, and its inputs. Raises ServingError, DecodeError."""
-    request = getattr(pb, name).FromString(content)
+    request = getattr(pb, name).FromString(content.joined())
     data_plane.check_size(request, max_tensor_bytes)
     decoded: Decoded
     if isinstance(request, pb.PredictRequest):
@@ -97,5 +118,5 @@ def decode_rest_examples(body: Body, max_tensor_bytes: int) -> tuple[str, Array]
     return rest_decode.signature_name(document), data_plane.serialized_examples(request.input)
 
 
-def encode_rest_predict(outputs: Mapping[str, Array], row: bool) -> bytes:
-    return rest_encode.encoded(rest_encode.predict_response(outputs, row))
+def encode_rest_predict(outputs: Mapping[str, Array], row: bool) -> Content:
+    return Content(rest_encode.encoded(rest_encode.predict_response(outputs, row)))

@@ -26,6 +26,7 @@ from serving.model_server.workers import TOO_LATE
 
 MAX_CALL_S: Final = 60.0  # for calls without a deadline
 POLL_S: Final = 0.02  # interval at which a call is checked for a client that has gone
+NICENESS: Final = 5  # so that they delay no request that is not large
 Result = TypeVar("Result")
 
 
@@ -148,6 +149,7 @@ def main(connection: Connection, memory_bytes: int) -> None:
     """Serve calls until the server closes the connection."""
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the group: the server still needs this process
         signal.signal(number, signal.SIG_IGN)
+    os.nice(NICENESS)
     limit = _allocated_bytes() + memory_bytes
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     while True:

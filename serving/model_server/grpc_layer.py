@@ -101,7 +101,10 @@ class GrpcLayer:
     async def _infer(self, request_type: type[Message], call: Infer, content: bytes, ticket: Ticket) -> Message:
         if len(content) >= LARGE_BYTES:
             decode = partial(
-                codec.decode_grpc, request_type.DESCRIPTOR.name, content, self._admission.limits.tensor_bytes
+                codec.decode_grpc,
+                request_type.DESCRIPTOR.name,
+                codec.Content(content),
+                self._admission.limits.tensor_bytes,
             )
             header, decoded = await self._codecs.run(decode, ticket)
             return await self._workers.run(partial(call, request_type.FromString(header), ticket, decoded), ticket)

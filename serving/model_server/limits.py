@@ -7,9 +7,11 @@ one line a second.
 from __future__ import annotations
 
 import logging
+import resource
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
@@ -24,6 +26,8 @@ SAFETY: Final = 0.5  # part of the time until its deadline that a request may be
 BASE_WORK: Final = 2**10  # work of a request with no content, in the unit of its bytes
 SMOOTHING: Final = 0.1  # weight of the newest sample of the pace
 LOG_INTERVAL_S: Final = 1.0
+MAX_FILES: Final = 2**16
+OTHER_FILES: Final = 64  # that the server needs beside connections
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,22 @@ class Limits:
             tensor_bytes=flags.max_tensor_bytes,
             pending_requests=flags.max_pending_requests,
             pending_bytes=flags.max_pending_bytes,
-            connections=flags.max_connections,
+            connections=max(1, min(flags.max_connections, (max_files() - OTHER_FILES) // 2)),
             header_bytes=flags.max_header_bytes,
             headers=flags.max_headers,
             receive_s=flags.receive_timeout_in_ms / 1000,
         )
+
+
+def max_files() -> int:
+    """Raise this process's limit of open files as far as allowed, and return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else MAX_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(ValueError, OSError):  # macOS allows less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, MAX_FILES), hard))
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else MAX_FILES
 
 
 class Refusals:
@@ -85,17 +100,30 @@ class Refusals:
             return dict(self._counts)
 
 
+@dataclass
+class _Queue:
+    """Requests that wait for the same resources: the workers or, if they are large, the processes that decode them.
+
+    Attributes:
+        work: of the requests whose run has not started, in bytes.
+        s_per_work: moving average of the time that a request waits for its run, per work that was waiting.
+    """
+
+    work: int = 0
+    s_per_work: float = 0.0
+
+
 class Ticket:
     """One admitted request: the bytes that it holds, and whether its run may still start. Thread-safe.
 
     Use it as a context manager for as long as the request holds memory.
     """
 
-    __slots__ = ("_admission", "_ahead", "_bytes", "_cancelled_s", "_deadline_s", "_entered_s", "_large", "_work")
+    __slots__ = ("_admission", "_ahead", "_bytes", "_cancelled_s", "_deadline_s", "_entered_s", "_queue", "_work")
 
-    def __init__(self, admission: Admission, size_bytes: int, timeout_s: float | None) -> None:
-        self._admission = admission
-        self._bytes, self._large = 0, False
+    def __init__(self, admission: Admission, queue: _Queue, size_bytes: int, timeout_s: float | None) -> None:
+        self._admission, self._queue = admission, queue
+        self._bytes = 0
         self._entered_s = time.monotonic()
         self._deadline_s = self._entered_s + timeout_s if timeout_s is not None else float("inf")
         self._cancelled_s = float("inf")
@@ -127,6 +155,10 @@ class Ticket:
             return 0
         return max(1, int((self._deadline_s - time.monotonic()) * 1000))
 
+    def refuse(self, reason: str, message: str) -> ServingError:
+        """Return the error of a request that was admitted but cannot be queued."""
+        return self._admission.unavailable(reason, message)
+
     def gone(self) -> bool:
         """Return whether the client has gone."""
         return time.monotonic() >= self._cancelled_s
@@ -150,14 +182,13 @@ class Admission:
         self.refusals = refusals or Refusals()
         self._lock = threading.Lock()  # guards everything below
         self._requests = self._bytes = 0
-        self._waiting_work = 0  # of requests whose run has not started
-        self._s_per_work = 0.0  # moving average of the wait for a run, per work that was waiting
+        self._queues = {large: _Queue() for large in (False, True)}
 
     def hold(self, size_bytes: int = 0) -> Ticket:
         """Account for bytes that do not wait for a run. Raises ServingError: UNAVAILABLE if there are too many."""
         with self._lock:
             self._requests += 1
-        ticket = Ticket(self, 0, None)
+        ticket = Ticket(self, self._queues[False], 0, None)
         ticket._work = 0
         try:
             ticket.grow(size_bytes)
@@ -166,23 +197,27 @@ class Admission:
             raise
         return ticket
 
-    def enter(self, size_bytes: int, timeout_s: float | None = None) -> Ticket:
+    def enter(self, size_bytes: int, timeout_s: float | None = None, *, large: bool | None = None) -> Ticket:
         """Admit a request of this size.
+
+        Args:
+            large: whether it is decoded in another process; by default judged by its size.
 
         Raises:
             ServingError: RESOURCE_EXHAUSTED if it is too large; UNAVAILABLE if the server has too many requests, or too
                 many to run this one before its deadline.
         """
         self.check_request(size_bytes)
-        ticket = Ticket(self, size_bytes, timeout_s)
+        queue = self._queues[size_bytes >= LARGE_BYTES if large is None else large]
+        ticket = Ticket(self, queue, size_bytes, timeout_s)
         with self._lock:
             full = self._requests >= self.limits.pending_requests
-            expected_s = self._waiting_work * self._s_per_work
-            late = timeout_s is not None and self._waiting_work > 0 and expected_s > SAFETY * timeout_s
+            expected_s = queue.work * queue.s_per_work
+            late = timeout_s is not None and queue.work > 0 and expected_s > SAFETY * timeout_s
             if not full and not late:
                 self._requests += 1
-                self._waiting_work += ticket._work
-                ticket._ahead = self._waiting_work
+                queue.work += ticket._work
+                ticket._ahead = queue.work
         if full:
             raise self.unavailable(
                 "pending_requests", f"The server has {self.limits.pending_requests} requests waiting"
@@ -241,8 +276,8 @@ class Admission:
         with self._lock:
             if ticket._work:
                 sample = (now_s - ticket._entered_s) / max(ticket._ahead, 1)
-                self._s_per_work += SMOOTHING * (sample - self._s_per_work)
-                self._waiting_work -= ticket._work
+                ticket._queue.s_per_work += SMOOTHING * (sample - ticket._queue.s_per_work)
+                ticket._queue.work -= ticket._work
                 ticket._work = 0
         if not alive:
             self.refusals.count("deadline" if ticket._cancelled_s == float("inf") else "client_gone")
@@ -253,5 +288,5 @@ class Admission:
         with self._lock:
             self._requests -= 1
             self._bytes -= ticket._bytes
-            self._waiting_work -= ticket._work
+            ticket._queue.work -= ticket._work
             ticket._bytes = ticket._work = 0

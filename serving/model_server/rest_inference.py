@@ -46,7 +46,7 @@ class RestInference:
                 run = partial(self._run_predict, servable, ticket, name, decoded)
                 outputs, row, content = await self._workers.run(run, ticket)
         if content is None:
-            content = await self._codecs.run(partial(codec.encode_rest_predict, outputs, row), ticket)
+            content = (await self._codecs.run(partial(codec.encode_rest_predict, outputs, row), ticket)).joined()
         return content
 
     def _decode_and_run(
@@ -67,7 +67,7 @@ class RestInference:
         outputs = servable.predict(signature, decoded.inputs, [], ticket.remaining_ms())
         size_bytes = sum(map(array_bytes, outputs.values()))
         if size_bytes < LARGE_BYTES:
-            return {}, decoded.row, codec.encode_rest_predict(outputs, decoded.row)
+            return {}, decoded.row, codec.encode_rest_predict(outputs, decoded.row).joined()
         ticket.grow(size_bytes)
         return outputs, decoded.row, None
 

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from serving.model_server import data_plane
+from serving.model_server import codec, data_plane
 from serving.model_server.codec import Body
 from serving.model_server.codec_pool import CodecPool
 from serving.model_server.errors import Code, ServingError, TooLargeError, invalid
@@ -102,7 +102,10 @@ class RestLayer:
         try:
             return self._json(200, await self._call(request, path))
         except ServingError as e:
-            return self._error(e)
+            response = self._error(e)
+            if "incomplete" in request.scope:  # do not read the rest
+                response.headers["Connection"] = "close"
+            return response
         except TimeoutError:
             return self._error(ServingError(Code.DEADLINE_EXCEEDED, TOO_LATE))
         except ClientDisconnect:
@@ -117,7 +120,7 @@ class RestLayer:
         if method == "POST" and (found := INFER.fullmatch(path)):
             spec, name = _spec(found), found["method"].lower()
             body = await self._body(request)
-            with self._counted(spec, name), self._admission.enter(len(body.content), self._timeout_ms / 1000) as ticket:
+            with self._counted(spec, name), self._enter(body) as ticket:
                 return await self._while_connected(request, ticket, self._inference.run(name, spec, body, ticket))
         # These are short, and must respond although all workers are busy.
         if method == "GET" and (found := METADATA.fullmatch(path)):
@@ -131,6 +134,9 @@ class RestLayer:
         if method == "GET" and re.fullmatch(r"/v1/models/?", path, re.IGNORECASE):
             raise invalid("Missing model name in request.")
         raise invalid(f"Malformed request: {method} {path}")
+
+    def _enter(self, body: Body) -> Ticket:
+        return self._admission.enter(len(body.content), self._timeout_ms / 1000, large=body.is_large())
 
     async def _while_connected(self, request: Request, ticket: Ticket, work: Coroutine[Any, Any, bytes]) -> bytes:
         """Return the result of `work`, which is cancelled when the client disconnects or the time is over."""
@@ -171,7 +177,8 @@ class RestLayer:
         declared = request.headers.get("content-length", "0")
         if declared.isdecimal():
             self._admission.check_request(int(declared))
-        parts, size_bytes = [], 0
+        parts, size_bytes = list[bytes](), 0
+        request.scope["incomplete"] = True
         with self._admission.hold() as hold:
             try:
                 async with asyncio.timeout(limits.receive_s):
@@ -183,8 +190,9 @@ class RestLayer:
             except TimeoutError:
                 self._admission.refusals.count("receive_timeout")
                 raise
+        del request.scope["incomplete"]
         gzip = request.headers.get("content-encoding", "").lower() == "gzip"
-        return Body(b"".join(parts), gzip, limits.request_bytes)
+        return Body(codec.Content(*parts), gzip, limits.request_bytes)
 
     def _status(self, spec: pb.ModelSpec) -> bytes:
         if spec.HasField("version_label"):  # unlike over gRPC, a label selects the version

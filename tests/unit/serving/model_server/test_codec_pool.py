@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import time
+import zlib
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from serving.model_server import codec
-from serving.model_server.codec import Body
+from serving.model_server.codec import Body, Content
 from serving.model_server.codec_pool import CodecPool
 from serving.model_server.errors import Code, ServingError, TooLargeError
 from serving.model_server.limits import Admission, Limits
@@ -40,7 +41,7 @@ def run(pool: CodecPool, call: Any, timeout_s: float | None = 30.0) -> Any:
 
 
 def rest(document: Any) -> Any:
-    return partial(codec.decode_rest_predict, Body(json.dumps(document).encode(), False, 2**30), INPUTS)
+    return partial(codec.decode_rest_predict, Body(Content(json.dumps(document).encode()), False, 2**30), INPUTS)
 
 
 def test_arrays_and_errors_come_back(pool: CodecPool) -> None:
@@ -51,7 +52,9 @@ def test_arrays_and_errors_come_back(pool: CodecPool) -> None:
 
     request = pb.PredictRequest(model_spec=pb.ModelSpec(name="m"))
     request.inputs["s"].CopyFrom(to_proto(np.array([b"a" * 1000] * 500, np.object_)))
-    header, inputs = run(pool, partial(codec.decode_grpc, "PredictRequest", request.SerializeToString(), 2**20))
+    header, inputs = run(
+        pool, partial(codec.decode_grpc, "PredictRequest", Content(request.SerializeToString()), 2**20)
+    )
     assert pb.PredictRequest.FromString(header).model_spec.name == "m"
     assert inputs["s"].tolist() == [b"a" * 1000] * 500
 
@@ -59,13 +62,15 @@ def test_arrays_and_errors_come_back(pool: CodecPool) -> None:
         run(pool, rest({}))
     assert error.value.code == Code.INVALID_ARGUMENT
     with pytest.raises(TooLargeError):
-        run(pool, partial(codec.decode_rest_predict, Body(codec.zlib.compress(bytes(99), wbits=31), True, 9), INPUTS))
+        run(
+            pool, partial(codec.decode_rest_predict, Body(Content(zlib.compress(bytes(99), wbits=31)), True, 9), INPUTS)
+        )
 
 
 def test_memory_is_limited_and_the_next_call_works(pool: CodecPool) -> None:
     body = b'{"instances": [' + b"[]," * 10_000_000 + b"[]]}"
     with pytest.raises(ServingError, match="needs more than 268435456 bytes") as error:
-        run(pool, partial(codec.decode_rest_predict, Body(body, False, 2**30), INPUTS))
+        run(pool, partial(codec.decode_rest_predict, Body(Content(body), False, 2**30), INPUTS))
     assert error.value.code == Code.RESOURCE_EXHAUSTED
     with pytest.raises(ServingError, match="needs more than"):
         run(pool, partial(os._exit, 1))  # as if it had crashed

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from serving.model_server.codec import Body
+from serving.model_server.codec import Body, Content
 from serving.model_server.errors import Code, ServingError, TooLargeError
 from serving.model_server.limits import LARGE_BYTES, Admission, Limits, Refusals
 from serving.model_server.workers import Workers
@@ -131,9 +131,13 @@ def test_a_body_is_large_if_it_is_when_unpacked() -> None:
     import gzip
 
     zipped = gzip.compress(bytes(2**20))
-    assert len(zipped) < 2000 and Body(zipped, True, 2**21).is_large() and not Body(zipped, False, 2**21).is_large()
-    assert not Body(gzip.compress(bytes(1000)), True, 2**21).is_large()
-    assert not Body(b"no gzip", True, 2**21).is_large()
-    assert len(Body(zipped, True, 2**20).unpacked()) == 2**20
+    assert (
+        len(zipped) < 2000
+        and Body(Content(zipped), True, 2**21).is_large()
+        and not Body(Content(zipped), False, 2**21).is_large()
+    )
+    assert not Body(Content(gzip.compress(bytes(1000))), True, 2**21).is_large()
+    assert not Body(Content(b"no gzip"), True, 2**21).is_large()
+    assert len(Body(Content(zipped), True, 2**20).unpacked()) == 2**20
     with pytest.raises(TooLargeError):
-        Body(zipped, True, 2**20 - 1).unpacked()
+        Body(Content(zipped), True, 2**20 - 1).unpacked()

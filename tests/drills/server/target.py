@@ -1,0 +1,234 @@
+"""The embedded server under attack: its process, its memory, and a well-behaved client that is served meanwhile."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import numpy as np
+import psutil
+
+from benchmarks import harness
+from benchmarks.harness import HOST
+from components.common.ports import free_port
+from serving.protocol import serving_pb2 as pb
+from serving.protocol.tensors import to_proto
+
+PREDICT: Final = "/tensorflow.serving.PredictionService/Predict"
+CLASSIFY: Final = "/tensorflow.serving.PredictionService/Classify"
+STATUS: Final = "/tensorflow.serving.ModelService/GetModelStatus"
+RELOAD: Final = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
+UNLIMITED: Final = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+MEMORY_BYTES: Final = 6 * 2**30  # what the server may allocate, so that an attack that succeeds spares the machine
+PROBE_TIMEOUT_S: Final = 5.0
+MODELS: Final = ("half", "types", "text", "examples", "slow")
+
+
+class Target:
+    """A running server.
+
+    Args:
+        root: the checkout to run.
+        models: folder of models; the server serves `names`.
+        files: the server's limit of open files.
+    """
+
+    def __init__(
+        self, root: Path, models: Path, *flags: str, files: int | None = None, names: Sequence[str] = MODELS
+    ) -> None:
+        self.models, self.port, self.rest_port = models, free_port(), free_port()
+        self._folder = tempfile.TemporaryDirectory()
+        folder = Path(self._folder.name)
+        config = folder / "models.config"
+        config.write_text("model_config_list { " + " ".join(_config(name, models / name) for name in names) + " }")
+        (folder / "monitoring.config").write_text("prometheus_config { enable: true }\n")
+        self.log = folder / "server.log"
+
+        def limit() -> None:
+            resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+            if files:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "serving.model_server", f"--port={self.port}"),
+                    *(f"--rest_api_port={self.rest_port}", f"--model_config_file={config}"),
+                    f"--monitoring_config_file={folder / 'monitoring.config'}",
+                    *("--enable_grpc_healthcheck_service=true", "--enable_batching=true", *flags),
+                ],
+                **{"cwd": root, "stdout": log, "stderr": subprocess.STDOUT, "preexec_fn": limit},
+            )
+        harness.wait_for_port(self.port)
+        harness.wait_for_port(self.rest_port)
+        self._peak_mb, self._watching = 0.0, True
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+
+    def memory_mb(self) -> float:
+        """Resident memory of the server and the processes that it has started."""
+        try:
+            process = psutil.Process(self.process.pid)
+            return sum(p.memory_info().rss for p in [process, *process.children()]) / 2**20
+        except psutil.NoSuchProcess:
+            return 0.0
+
+    @property
+    def peak_mb(self) -> int:
+        return round(self._peak_mb)
+
+    def channel(self) -> grpc.Channel:
+        """A channel with its own connection."""
+        return grpc.insecure_channel(f"{HOST}:{self.port}", options=[*UNLIMITED, ("grpc.use_local_subchannel_pool", 1)])
+
+    def call(self, method: str, content: bytes, timeout_s: float = 20.0, gzip: bool = False) -> str:
+        """Send a request on a new connection; return the name of its code."""
+        compression = grpc.Compression.Gzip if gzip else None
+        with self.channel() as channel:
+            try:
+                channel.unary_unary(method)(content, timeout=timeout_s, compression=compression)
+            except grpc.RpcError as e:
+                return str(e.code().name)  # type: ignore[attr-defined]
+        return "OK"
+
+    def post(self, path: str, body: bytes, timeout_s: float = 20.0, **headers: str) -> str:
+        """Send an HTTP request; return its status, or the name of the exception."""
+        connection = http.client.HTTPConnection(HOST, self.rest_port, timeout=timeout_s)
+        try:
+            names = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request("POST", f"/v1/models/{path}", body, names)
+            return str(connection.getresponse().status)
+        except OSError as e:
+            return type(e).__name__
+        finally:
+            connection.close()
+
+    def over_limit(self) -> dict[str, int]:
+        """The counters of what was over a limit; {} if the server has none or does not respond."""
+        connection = http.client.HTTPConnection(HOST, self.rest_port, timeout=10)
+        try:
+            connection.request("GET", "/monitoring/prometheus/metrics")
+            lines = connection.getresponse().read().decode().splitlines()
+        except OSError:
+            return {}
+        finally:
+            connection.close()
+        found = [line.partition('over_limit_count{reason="')[2] for line in lines if "over_limit_count{" in line]
+        return {text.partition('"')[0]: int(text.rpartition(" ")[2]) for text in found}
+
+    def stop(self) -> int | None:
+        """Send SIGTERM; return the exit code, or None if the server had to be killed."""
+        self._watching = False
+        self._watcher.join()
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return None
+
+    def _watch(self) -> None:
+        while self._watching and self.process.poll() is None:
+            self._peak_mb = max(self._peak_mb, self.memory_mb())
+            time.sleep(0.02)
+
+
+@dataclass
+class Probe:
+    """Latencies in seconds of a well-behaved client's requests, by kind, and the errors."""
+
+    latencies_s: dict[str, list[float]] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
+
+    def summary(self) -> dict[str, Any]:
+        """{kind: {n, p50_ms, p99_ms, max_ms}} and the number of errors."""
+        figures: dict[str, Any] = {}
+        for kind, values in self.latencies_s.items():
+            ms = np.array(values) * 1e3
+            p50, p99 = np.percentile(ms, [50, 99])
+            figures[kind] = {"n": len(ms), "p50_ms": round(float(p50), 1), "p99_ms": round(float(p99), 1)}
+            figures[kind]["max_ms"] = round(float(ms.max()), 1)
+        return {**figures, "errors": len(self.errors), "first_errors": sorted(set(self.errors))[:3]}
+
+
+@contextmanager
+def probing(target: Target, interval_s: float = 0.02) -> Iterator[Probe]:
+    """Send status and a small Predict over gRPC, and status over REST, in turn, on connections opened before."""
+    probe, done = Probe(), threading.Event()
+    status = pb.GetModelStatusRequest(model_spec=pb.ModelSpec(name="half")).SerializeToString()
+    request = half_request()
+
+    def timed(kind: str, call: Any) -> None:
+        started = time.perf_counter()
+        try:
+            call()
+        except grpc.RpcError as e:
+            probe.errors.append(f"{kind}: {e.code().name}")  # type: ignore[attr-defined]
+            return
+        except OSError as e:
+            probe.errors.append(f"{kind}: {type(e).__name__}")
+            return
+        probe.latencies_s.setdefault(kind, []).append(time.perf_counter() - started)
+
+    def rest() -> None:
+        connection = http.client.HTTPConnection(HOST, target.rest_port, timeout=PROBE_TIMEOUT_S)
+        try:
+            connection.request("GET", "/v1/models/half")
+            connection.getresponse().read()
+        finally:
+            connection.close()
+
+    def run() -> None:
+        with target.channel() as channel:
+            grpc_status, predict = channel.unary_unary(STATUS), channel.unary_unary(PREDICT)
+            health = channel.unary_unary("/grpc.health.v1.Health/Check")
+            while not done.is_set():
+                timed("status", lambda: grpc_status(status, timeout=PROBE_TIMEOUT_S))
+                timed("health", lambda: health(b"", timeout=PROBE_TIMEOUT_S))
+                timed("predict", lambda: predict(request, timeout=PROBE_TIMEOUT_S))
+                timed("rest_status", rest)
+                done.wait(interval_s)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield probe
+    finally:
+        done.set()
+        thread.join(4 * PROBE_TIMEOUT_S)
+
+
+def half_request(rows: int = 1) -> bytes:
+    """A PredictRequest for the model `half`."""
+    request = pb.PredictRequest(model_spec=pb.ModelSpec(name="half"))
+    request.inputs["x"].CopyFrom(to_proto(np.zeros(rows, np.float32)))
+    return bytes(request.SerializeToString())
+
+
+def reload_request(*models: tuple[str, str]) -> bytes:
+    request = pb.ReloadConfigRequest()
+    for name, base_path in models:
+        request.config.model_config_list.config.add(name=name, base_path=base_path, model_platform="tensorflow")
+    return bytes(request.SerializeToString())
+
+
+def _config(name: str, base_path: Path) -> str:
+    return f'config {{ name: "{name}" base_path: "{base_path}" model_platform: "tensorflow" }}'
+
+
+def body(document: Any) -> bytes:
+    return json.dumps(document).encode()
