@@ -19,7 +19,7 @@ from google.protobuf import text_format
 from components.common import resources
 from components.common.errors import InputError
 from components.versions import manifest
-from serving.model_server import batching, versions, warmup
+from serving.model_server import batching, memory, versions, warmup
 from serving.model_server.codec_pool import CodecPool
 from serving.model_server.control import Control, is_loopback
 from serving.model_server.errors import Code, ServingError
@@ -53,6 +53,7 @@ class Server:
     """
 
     def __init__(self, flags: Flags) -> None:
+        memory.return_freed()
         self._flags = flags
         self._max_batch_size, self._max_enqueued = batching.batch_limits(
             flags.enable_batching, flags.batching_parameters_file

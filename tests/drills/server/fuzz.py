@@ -51,6 +51,7 @@ MAX_GROWTH_MB: Final = 50
 MAX_KEPT_BYTES: Final = 2**15
 CHECK_EVERY: Final = 500  # requests between two valid ones
 LARGE_BODY: Final = json.dumps({"instances": [[1.0]] * 2**16}).encode()  # starts the process that decodes large ones
+MAX_FOUND: Final = 50
 WARM_UP_ROUNDS: Final = 20
 TIMEOUT_S: Final = 10.0
 PATIENCE_S: Final = 0.05  # before the client closes its half of a connection without a response
@@ -129,11 +130,14 @@ class Campaign:
         for _ in range(WARM_UP_ROUNDS):
             for case in self.kept:
                 self._send(case)
-        self._send(http("POST", "/v1/models/half:predict", LARGE_BODY))
+        with socket.create_connection(self._rest, timeout=TIMEOUT_S) as connection:
+            _exchange(connection, http("POST", "/v1/models/half:predict", LARGE_BODY).content)
         self.results.clear()
         before_mb, started = _memory_mb(), time.monotonic()
         for number in range(1, self._requests + 1):
             self._one(mutated(self._random.choice(self.kept), self.kept, self._random))
+            if len(self.found) >= MAX_FOUND:
+                raise RuntimeError(f"stopped after {number:,} requests: too much was found")
             if number % CHECK_EVERY == 0:
                 self._check_valid()
             if number % 5000 == 0:

@@ -208,7 +208,10 @@ def _json(body: bytes, random: Random) -> bytes:
         node[random.choice(WORDS)] = node[key]
     else:
         node.insert(0, random.choice(VALUES))
-    return json.dumps(document, ensure_ascii=True).encode()
+    try:
+        return json.dumps(document).encode()
+    except RecursionError:
+        return _bytes(body, (), random)
 
 
 def _bytes(content: bytes, others: Sequence[Case], random: Random) -> bytes:
