@@ -1,11 +1,12 @@
 """Sends mutated requests over gRPC and HTTP to an embedded server in this process.
 
-    python -m tests.drills.server.fuzz --requests 200000      (about half an hour)
+    python -m tests.drills.server.fuzz --requests 200000      (about a quarter of an hour)
 
-A request that reaches a new line of the server is kept and mutated further. The kept requests are in build/fuzz/kept,
-and the next campaign starts with them. The drill fails if the process ends, if anything logs a traceback, if a request
-gets no response or the text of a Python exception, if a valid request gets a wrong response, or if memory grows by more
-than 50 MB. The requests that did so are in build/fuzz/found. Writes build/fuzz.json.
+A request that takes a new way through the server's code is kept and mutated further. (atheris would do the same, but it
+takes over the process and its main thread, where the server runs.) The kept requests are in build/fuzz/kept, and the
+next campaign starts with them. The drill fails if the process ends, if anything logs a traceback, if a request gets no
+response or the text of a Python exception, if a valid request gets a wrong response, or if memory grows by more than
+50 MB. The requests that did so are in build/fuzz/found. Writes build/fuzz.json.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ from tests.drills.server.mutations import mutated
 from tests.drills.server.seeds import MODELS, Case, http, seeds
 
 FOLDER: Final = harness.RESULTS / "fuzz"
-WATCHED: Final = ("/serving/model_server/", "/serving/protocol/tensors.py")  # whose lines count
+WATCHED: Final = ("/serving/model_server/", "/serving/protocol/tensors.py")  # whose code counts
 MAX_GROWTH_MB: Final = 50
 MAX_KEPT_BYTES: Final = 2**15
 CHECK_EVERY: Final = 500  # requests between two valid ones
@@ -69,17 +70,23 @@ FRESH_MODELS: Final = (
 
 
 class Coverage:
-    """The lines of the server that have been reached, in any thread."""
+    """The steps from line to line in the server's code that have been taken, in any thread."""
 
     def __init__(self) -> None:
-        self.lines: set[tuple[str, int]] = set()
+        self.steps: set[tuple[str, int, int]] = set()
 
     def trace(self, frame: FrameType, event: str, _: Any) -> Any:
-        return self._line if any(part in frame.f_code.co_filename for part in WATCHED) else None
+        name = frame.f_code.co_filename
+        if not any(part in name for part in WATCHED):
+            return None
+        before = 0
 
-    def _line(self, frame: FrameType, event: str, _: Any) -> Any:
-        self.lines.add((frame.f_code.co_filename, frame.f_lineno))
-        return self._line
+        def step(frame: FrameType, event: str, _: Any) -> None:  # returning itself would make it a reference cycle
+            nonlocal before
+            self.steps.add((name, before, frame.f_lineno))
+            before = frame.f_lineno
+
+        return step
 
 
 class Tracebacks(logging.Handler):
@@ -143,7 +150,7 @@ class Campaign:
             if number % 5000 == 0:
                 rate = number / (time.monotonic() - started)
                 print(
-                    f"{number:,} requests, {rate:.0f}/s, {len(self._coverage.lines):,} lines, {len(self.kept)} kept, "
+                    f"{number:,} requests, {rate:.0f}/s, {len(self._coverage.steps):,} steps, {len(self.kept)} kept, "
                     f"{len(self.found)} found, {_memory_mb() - before_mb:+.0f} MB",
                     flush=True,
                 )
@@ -154,7 +161,7 @@ class Campaign:
             "requests": self._requests,
             "seconds": round(time.monotonic() - started),
             "results": dict(sorted(self.results.items())),
-            "lines": len(self._coverage.lines),
+            "steps": len(self._coverage.steps),
             "kept": len(self.kept),
             "before_mb": round(before_mb),
             "after_mb": round(after_mb),
@@ -163,7 +170,7 @@ class Campaign:
     def _one(self, case: Case) -> None:
         data = case.to_bytes()
         (FOLDER / "last").write_bytes(data)  # what ended the process, if it ends
-        lines, tracebacks = len(self._coverage.lines), len(self._tracebacks.texts)
+        steps, tracebacks = len(self._coverage.steps), len(self._tracebacks.texts)
         problem = self._send(case)
         if len(self._tracebacks.texts) > tracebacks:
             problem = self._tracebacks.texts[-1]
@@ -172,7 +179,7 @@ class Campaign:
             self.found.append({"problem": problem, "input": name})
             (FOLDER / "found" / name).write_bytes(data)
             print(f"FOUND {name}: {problem[:300]}", flush=True)
-        if len(self._coverage.lines) > lines and len(data) <= MAX_KEPT_BYTES:
+        if len(self._coverage.steps) > steps and len(data) <= MAX_KEPT_BYTES:
             self.kept.append(case)
             (FOLDER / "kept" / name).write_bytes(data)
 
