@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from components.versions.release import RELEASE_FILE
 from serving.launch import backends, server
-from serving.launch.backends import Choice, Setup
 from serving.release import decisions, history
 from tests.integration.serving.release.home import Home
 from tests.support import servers
@@ -37,9 +36,9 @@ class _Bars(tf.Module):
         return {"probabilities": probabilities, "classes": tf.argmax(probabilities, axis=1)}
 
 
-def _fast_command(real: Callable[[Choice, Setup], list[str]]) -> Callable[[Choice, Setup], list[str]]:
-    return lambda choice, setup: [
-        "tests.support.fast_model_server" if word == "serving.model_server" else word for word in real(choice, setup)
+def _fast_command(real: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    return lambda *arguments: [
+        "tests.support.fast_model_server" if word == "serving.model_server" else word for word in real(*arguments)
     ]
 
 
