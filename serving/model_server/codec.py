@@ -17,7 +17,7 @@ from typing_extensions import Buffer
 
 from serving.model_server import data_plane, rest_decode, rest_encode
 from serving.model_server.errors import TooLargeError, invalid
-from serving.model_server.limits import LARGE_BYTES
+from serving.model_server.limits import LARGE_JSON_BYTES
 from serving.model_server.rest_decode import PredictBody
 from serving.model_server.servable import DEFAULT_SIGNATURE, Endpoint, Signature
 from serving.protocol import serving_pb2 as pb
@@ -53,11 +53,11 @@ class Body:
 
     def is_large(self) -> bool:
         """Return whether it is too large, when it is unpacked, to decode it in the server's process."""
-        if len(self.content) >= LARGE_BYTES or not self.gzip:
-            return len(self.content) >= LARGE_BYTES
+        if len(self.content) >= LARGE_JSON_BYTES or not self.gzip:
+            return len(self.content) >= LARGE_JSON_BYTES
         unpacking = zlib.decompressobj(wbits=31)
         with suppress(zlib.error):  # reported when it is unpacked
-            return len(unpacking.decompress(self.content.joined(), LARGE_BYTES)) == LARGE_BYTES
+            return len(unpacking.decompress(self.content.joined(), LARGE_JSON_BYTES)) == LARGE_JSON_BYTES
         return False
 
     def unpacked(self) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import multiprocessing
 import os
@@ -14,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, Final, TypeVar
 
@@ -22,7 +21,7 @@ from google.protobuf.message import DecodeError
 
 from serving.model_server.errors import Code, ServingError, TooLargeError
 from serving.model_server.limits import Admission, Ticket
-from serving.model_server.workers import TOO_LATE
+from serving.model_server.workers import TOO_LATE, Workers
 
 MAX_CALL_S: Final = 60.0  # for calls without a deadline
 POLL_S: Final = 0.02  # interval at which a call is checked for a client that has gone
@@ -39,7 +38,7 @@ class CodecPool:
 
     def __init__(self, admission: Admission, size: int, memory_bytes: int) -> None:
         self._admission, self._memory_bytes = admission, memory_bytes
-        self._threads = ThreadPoolExecutor(size, "codec")
+        self._workers = Workers(size)  # each waits for one process
         self._idle: queue.LifoQueue[_Process] = queue.LifoQueue()
 
     async def run(self, call: Callable[[], Result], ticket: Ticket) -> Result:
@@ -49,11 +48,7 @@ class CodecPool:
             ServingError: as raised by the call; RESOURCE_EXHAUSTED if it needed too much memory; DEADLINE_EXCEEDED.
             DecodeError: as raised by the call.
         """
-        future = asyncio.wrap_future(self._threads.submit(self._run, call, ticket))
-        try:
-            outcome = await future
-        finally:
-            del future
+        outcome = await self._workers.run(partial(self._run, call, ticket), ticket)
         if isinstance(outcome, DecodeError):
             raise outcome
         if isinstance(outcome, TooLargeError):
@@ -66,7 +61,6 @@ class CodecPool:
         return outcome  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().kill()

@@ -19,6 +19,9 @@ ONLY_REAL_SERVER: Final = frozenset({
 })  # fmt: skip
 
 
+ON_LOOPBACK: Final = "(true if bound to loopback)"
+
+
 class FlagError(ValueError):
     """A flag with an invalid value."""
 
@@ -127,5 +130,5 @@ def _value(name: str, kind: str, raw: str | None) -> Any:
 
 def usage() -> str:
     lines = ["usage: python -m serving.model_server [--flag=value ...]", "Flags, with their defaults:"]
-    lines += [f"  --{field.name}={field.default}" for field in fields(Flags)]
+    lines += [f"  --{field.name}={ON_LOOPBACK if field.default is None else field.default}" for field in fields(Flags)]
     return os.linesep.join(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from serving.model_server.batching import DEFAULT_MAX_ENQUEUED, Batcher
 from serving.model_server.codec_pool import CodecPool
 from serving.model_server.control import Control
 from serving.model_server.errors import Code, ServingError, shortened
-from serving.model_server.limits import LARGE_BYTES, Limits, Ticket
+from serving.model_server.limits import LARGE_BYTES, Admission, Limits, Ticket
 from serving.model_server.service import Service
 from serving.model_server.workers import Workers
 from serving.protocol import serving_pb2 as pb
@@ -73,7 +73,12 @@ class GrpcLayer:
             },
         }
         handlers = {f"/{name}/{rpc}": handler for name, rpcs in services.items() for rpc, handler in rpcs.items()}
-        server.add_generic_rpc_handlers((_Handlers(handlers, self._service.admission.limits.receive_s),))
+        gated = {
+            f"/tensorflow.serving.PredictionService/{rpc}": self._gated(handler.unary_unary)
+            for rpc, handler in services["tensorflow.serving.PredictionService"].items()
+            if rpc != "GetModelMetadata"
+        }
+        server.add_generic_rpc_handlers((_Handlers(handlers, gated, self._admission),))
 
     def _quick(self, request_type: type[Message], call: Call) -> Callable[[bytes, Any], Awaitable[Message]]:
         """Handle a short call on the event loop: it must respond although all workers are busy."""
@@ -97,6 +102,21 @@ class GrpcLayer:
                 return self._held(response, context)
 
         return self._handler(handle)
+
+    def _gated(self, handle: Callable[[bytes, Any], Awaitable[Message]]) -> grpc.RpcMethodHandler:
+        """Handle an inference under overload: decide before the request's message is received, which costs time."""
+
+        async def decide(messages: AsyncIterator[bytes], context: Any) -> Message:
+            try:
+                self._admission.check_wait(context.time_remaining())
+            except ServingError as e:
+                _received()
+                await context.abort(STATUS_CODES[e.code], e.message)
+            async for content in messages:
+                return await handle(content, context)
+            raise AssertionError("a call without a message")
+
+        return grpc.stream_unary_rpc_method_handler(decide, response_serializer=_serialize)
 
     async def _infer(self, request_type: type[Message], call: Infer, content: bytes, ticket: Ticket) -> Message:
         if len(content) >= LARGE_BYTES:
@@ -165,13 +185,26 @@ class _Handlers(grpc.GenericRpcHandler):
     """Finds the handler of an RPC, and cancels RPCs whose request does not arrive completely in time.
 
     grpc.aio calls `service` when the headers have arrived, in the task that then receives the request.
+
+    Args:
+        handlers: by the method's full name.
+        gated: replace them under overload.
     """
 
-    def __init__(self, handlers: dict[str, grpc.RpcMethodHandler], receive_s: float) -> None:
-        self._handlers, self._receive_s = handlers, receive_s
+    def __init__(
+        self,
+        handlers: Mapping[str, grpc.RpcMethodHandler],
+        gated: Mapping[str, grpc.RpcMethodHandler],
+        admission: Admission,
+    ) -> None:
+        self._handlers, self._gated, self._admission = handlers, gated, admission
+        self._receive_s = admission.limits.receive_s
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        handler = self._handlers.get(handler_call_details.method)
+        method = handler_call_details.method
+        handler = self._handlers.get(method)
+        if self._admission.busy():
+            handler = self._gated.get(method, handler)
         task = asyncio.current_task()
         if handler is not None and task is not None:
             loop = asyncio.get_running_loop()

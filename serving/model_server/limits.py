@@ -21,8 +21,10 @@ from serving.model_server.flags import Flags
 
 log = logging.getLogger("model_server")
 LARGE_BYTES: Final = 2**18  # larger requests and responses are converted in another process (see codec_pool.py)
+LARGE_JSON_BYTES: Final = 2**15  # the same for JSON, which takes much longer to parse
 LARGE_SHARE: Final = 0.75  # of the bytes of all requests; the rest is reserved for requests that are not large
-SAFETY: Final = 0.5  # part of the time until its deadline that a request may be expected to wait for its run
+BUSY_S: Final = 0.01  # if the expected wait for a run is longer, some requests may have to be refused
+SAFETY: Final = 0.4  # part of the time until its deadline that a request may be expected to wait for its run
 BASE_WORK: Final = 2**10  # work of a request with no content, in the unit of its bytes
 SMOOTHING: Final = 0.1  # weight of the newest sample of the pace
 LOG_INTERVAL_S: Final = 1.0
@@ -211,28 +213,36 @@ class Admission:
         queue = self._queues[size_bytes >= LARGE_BYTES if large is None else large]
         ticket = Ticket(self, queue, size_bytes, timeout_s)
         with self._lock:
-            full = self._requests >= self.limits.pending_requests
-            expected_s = queue.work * queue.s_per_work
-            late = timeout_s is not None and queue.work > 0 and expected_s > SAFETY * timeout_s
-            if not full and not late:
-                self._requests += 1
-                queue.work += ticket._work
-                ticket._ahead = queue.work
-        if full:
-            raise self.unavailable(
-                "pending_requests", f"The server has {self.limits.pending_requests} requests waiting"
-            )
-        if late:
-            assert timeout_s is not None
-            raise self.unavailable(
-                "shed", f"The server is overloaded: this request would wait {expected_s * 1000:.0f} ms for its run"
-            )
+            self._check_wait(queue, timeout_s)
+            self._requests += 1
+            queue.work += ticket._work
+            ticket._ahead = queue.work
         try:
             ticket.grow(size_bytes)
         except ServingError:
             self._left(ticket)
             raise
         return ticket
+
+    def busy(self) -> bool:
+        """Return whether a request that is not large may have to be refused."""
+        queue = self._queues[False]
+        return queue.work * queue.s_per_work > BUSY_S or self._requests >= self.limits.pending_requests
+
+    def check_wait(self, timeout_s: float | None) -> None:
+        """Raise ServingError if a request that is not large would be refused now, whatever its size."""
+        self._check_wait(self._queues[False], timeout_s)
+
+    def _check_wait(self, queue: _Queue, timeout_s: float | None) -> None:
+        if self._requests >= self.limits.pending_requests:
+            raise self.unavailable(
+                "pending_requests", f"The server has {self.limits.pending_requests} requests waiting"
+            )
+        expected_s = queue.work * queue.s_per_work
+        if timeout_s is not None and queue.work > 0 and expected_s > SAFETY * timeout_s:
+            raise self.unavailable(
+                "shed", f"The server is overloaded: this request would wait {expected_s * 1000:.0f} ms for its run"
+            )
 
     def check_request(self, size_bytes: int) -> None:
         """Raise ServingError if a request of this size is too large."""

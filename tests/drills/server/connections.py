@@ -14,7 +14,8 @@ from typing import Any, Final
 import grpc
 
 from benchmarks.harness import HOST
-from tests.drills.server.target import PREDICT, Target, half_request, probing
+from tests.drills.server.probe import PREDICT, half_request, probing
+from tests.drills.server.target import Target
 
 SECONDS: Final = 8.0
 BURSTS: Final = (2_000, 20_000)
@@ -103,13 +104,13 @@ def answers_not_taken(target: Target) -> dict[str, Any]:
 def _attack(target: Target, attackers: list[Callable[[], None]], count: int) -> dict[str, Any]:
     """Run `count` threads of each attacker for SECONDS; return what a well-behaved client saw from the start on."""
     threads = [threading.Thread(target=attack, daemon=True) for attack in attackers for _ in range(count)]
-    with probing(target) as probe:
+    with probing(target.port, target.rest_port) as probe:
         time.sleep(0.2)
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(SECONDS * 3)
-    return {"well_behaved": probe.summary()}
+    return {"well_behaved": probe}
 
 
 def _open(port: int, content: bytes) -> None:

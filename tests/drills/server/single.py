@@ -9,7 +9,8 @@ from collections import Counter
 from typing import Any
 
 from serving.protocol import serving_pb2 as pb
-from tests.drills.server.target import CLASSIFY, PREDICT, RELOAD, Target, half_request, probing, reload_request
+from tests.drills.server.probe import PREDICT, half_request, probing
+from tests.drills.server.target import CLASSIFY, RELOAD, Target, reload_request
 
 
 def reloads(target: Target) -> dict[str, Any]:
@@ -83,13 +84,13 @@ def held(target: Target) -> dict[str, Any]:
         while time.monotonic() < end:
             found[sends[index % len(sends)]()] += 1
 
-    with probing(target) as probe:
+    with probing(target.port, target.rest_port) as probe:
         threads = [threading.Thread(target=attack, args=(n,)) for n in range(len(sends))]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    return {"codes": dict(found), "well_behaved": probe.summary()}
+    return {"codes": dict(found), "well_behaved": probe}
 
 
 def _field(number: int, content: bytes) -> bytes:

@@ -1,9 +1,8 @@
-"""The embedded server under attack: its process, its memory, and a well-behaved client that is served meanwhile."""
+"""The embedded server under attack: its process, its memory, and single requests to it."""
 
 from __future__ import annotations
 
 import http.client
-import json
 import resource
 import signal
 import subprocess
@@ -11,29 +10,22 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import grpc
-import numpy as np
 import psutil
 
 from benchmarks import harness
 from benchmarks.harness import HOST
 from components.common.ports import free_port
 from serving.protocol import serving_pb2 as pb
-from serving.protocol.tensors import to_proto
 
-PREDICT: Final = "/tensorflow.serving.PredictionService/Predict"
 CLASSIFY: Final = "/tensorflow.serving.PredictionService/Classify"
-STATUS: Final = "/tensorflow.serving.ModelService/GetModelStatus"
 RELOAD: Final = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
 UNLIMITED: Final = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 MEMORY_BYTES: Final = 6 * 2**30  # what the server may allocate, so that an attack that succeeds spares the machine
-PROBE_TIMEOUT_S: Final = 5.0
 MODELS: Final = ("half", "types", "text", "examples", "slow")
 
 
@@ -147,78 +139,6 @@ class Target:
             time.sleep(0.02)
 
 
-@dataclass
-class Probe:
-    """Latencies in seconds of a well-behaved client's requests, by kind, and the errors."""
-
-    latencies_s: dict[str, list[float]] = field(default_factory=dict)
-    errors: list[str] = field(default_factory=list)
-
-    def summary(self) -> dict[str, Any]:
-        """{kind: {n, p50_ms, p99_ms, max_ms}} and the number of errors."""
-        figures: dict[str, Any] = {}
-        for kind, values in self.latencies_s.items():
-            ms = np.array(values) * 1e3
-            p50, p99 = np.percentile(ms, [50, 99])
-            figures[kind] = {"n": len(ms), "p50_ms": round(float(p50), 1), "p99_ms": round(float(p99), 1)}
-            figures[kind]["max_ms"] = round(float(ms.max()), 1)
-        return {**figures, "errors": len(self.errors), "first_errors": sorted(set(self.errors))[:3]}
-
-
-@contextmanager
-def probing(target: Target, interval_s: float = 0.02) -> Iterator[Probe]:
-    """Send status and a small Predict over gRPC, and status over REST, in turn, on connections opened before."""
-    probe, done = Probe(), threading.Event()
-    status = pb.GetModelStatusRequest(model_spec=pb.ModelSpec(name="half")).SerializeToString()
-    request = half_request()
-
-    def timed(kind: str, call: Any) -> None:
-        started = time.perf_counter()
-        try:
-            call()
-        except grpc.RpcError as e:
-            probe.errors.append(f"{kind}: {e.code().name}")  # type: ignore[attr-defined]
-            return
-        except OSError as e:
-            probe.errors.append(f"{kind}: {type(e).__name__}")
-            return
-        probe.latencies_s.setdefault(kind, []).append(time.perf_counter() - started)
-
-    def rest() -> None:
-        connection = http.client.HTTPConnection(HOST, target.rest_port, timeout=PROBE_TIMEOUT_S)
-        try:
-            connection.request("GET", "/v1/models/half")
-            connection.getresponse().read()
-        finally:
-            connection.close()
-
-    def run() -> None:
-        with target.channel() as channel:
-            grpc_status, predict = channel.unary_unary(STATUS), channel.unary_unary(PREDICT)
-            health = channel.unary_unary("/grpc.health.v1.Health/Check")
-            while not done.is_set():
-                timed("status", lambda: grpc_status(status, timeout=PROBE_TIMEOUT_S))
-                timed("health", lambda: health(b"", timeout=PROBE_TIMEOUT_S))
-                timed("predict", lambda: predict(request, timeout=PROBE_TIMEOUT_S))
-                timed("rest_status", rest)
-                done.wait(interval_s)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield probe
-    finally:
-        done.set()
-        thread.join(4 * PROBE_TIMEOUT_S)
-
-
-def half_request(rows: int = 1) -> bytes:
-    """A PredictRequest for the model `half`."""
-    request = pb.PredictRequest(model_spec=pb.ModelSpec(name="half"))
-    request.inputs["x"].CopyFrom(to_proto(np.zeros(rows, np.float32)))
-    return bytes(request.SerializeToString())
-
-
 def reload_request(*models: tuple[str, str]) -> bytes:
     request = pb.ReloadConfigRequest()
     for name, base_path in models:
@@ -228,7 +148,3 @@ def reload_request(*models: tuple[str, str]) -> bytes:
 
 def _config(name: str, base_path: Path) -> str:
     return f'config {{ name: "{name}" base_path: "{base_path}" model_platform: "tensorflow" }}'
-
-
-def body(document: Any) -> bytes:
-    return json.dumps(document).encode()
