@@ -98,8 +98,7 @@ class Refusals:
         log.warning("over a limit: %s", ", ".join(f"{name} {n}" for name, n in sorted(unlogged.items())))
 
     def counts(self) -> dict[str, int]:
-        with self._lock:
-            return dict(self._counts)
+        return dict(self._counts)
 
 
 @dataclass
@@ -180,8 +179,7 @@ class Admission:
     """Decides whether a request may wait for its run. One for the whole server."""
 
     def __init__(self, limits: Limits, refusals: Refusals | None = None) -> None:
-        self.limits = limits
-        self.refusals = refusals or Refusals()
+        self.limits, self.refusals = limits, refusals or Refusals()
         self._lock = threading.Lock()  # guards everything below
         self._requests = self._bytes = 0
         self._queues = {large: _Queue() for large in (False, True)}
