@@ -64,7 +64,7 @@ def decode(body: bytes, one: Signature) -> None:
 @given(st.binary(max_size=100), SIGNATURES)
 @example(b"[]", [pb.DT_FLOAT])
 @example(b'{"inputs": "\\ud800"}', [pb.DT_STRING])
-@example(b"[" * 100_000, [pb.DT_FLOAT])
+@example(b"[" * 10_000, [pb.DT_FLOAT])
 @example(b'{"inputs": ' + b"1" * 10_000 + b"}", [pb.DT_FLOAT])
 @example(b'{"inputs": ' + b"[" * 500 + b"]" * 500 + b"}", [pb.DT_STRING])
 @example(b'{"inputs": ' + b"[" * 65 + b"1" + b"]" * 65 + b"}", [pb.DT_INT64])
