@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,7 +19,7 @@ import numpy.typing as npt
 
 from components.common import ROOT, contract
 from components.common.errors import InputError
-from components.common.ports import free_port
+from components.common.ports import free_port, version_states
 
 STOP_TIMEOUT_S: Final = 15
 LOG_LINES: Final = 15
@@ -65,7 +64,7 @@ def running_server(model: Path, folder: Path, backend: str, timeout_s: float) ->
     with open(log, "wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
-        while not _available(rest_port):
+        while not any(state["state"] == "AVAILABLE" for state in version_states(rest_port)):
             if process.poll() is not None:
                 raise ServerError("the server ended")
             if time.monotonic() - started > timeout_s:
@@ -118,12 +117,3 @@ def replay(
         raise ServerError(problem or f"python -m serving replay ended with exit code {done.returncode}", remedy)
     with np.load(received, allow_pickle=False) as arrays:
         return json.loads(done.stdout.splitlines()[-1]), dict(arrays)
-
-
-def _available(rest_port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{rest_port}/v1/models/{contract.MODEL_NAME}", timeout=1) as body:
-            states = json.load(body)["model_version_status"]
-    except (OSError, ValueError, KeyError):
-        return False
-    return any(state["state"] == "AVAILABLE" for state in states)

@@ -83,7 +83,10 @@ def _create_run(client: ApiClient, request: RunRequest, name: str, arguments: di
         # kfp prints links to stdout, which is reserved for our result, and warns about server versions.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             kfp_client = kfp.Client(
-                host=client.host, namespace=request.namespace or "kubeflow", existing_token=client.token()
+                host=client.host,
+                namespace=request.namespace or "kubeflow",
+                existing_token=client.token(),
+                proxy=client.proxy(),  # kfp does not read the environment's
             )
             return kfp_client.create_run_from_pipeline_package(
                 str(request.package),

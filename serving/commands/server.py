@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
+from components.common.ports import version_states
 
 BackendOption = Annotated[
     str,
@@ -56,7 +57,7 @@ def up(
         command = backends.command(choice, setup)
         os.execvpe(command[0], command, backends.environment(choice))
     running, new = server.start(setup, backend)
-    states = server.version_states(running.rest_port)
+    states = version_states(running.rest_port)
     if as_json:
         say(json.dumps({**asdict(running), "started": new, "versions": states}))
         return
@@ -83,7 +84,7 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     from serving.launch import server
 
     running = server.require(home.resolve())
-    states = server.version_states(running.rest_port)
+    states = version_states(running.rest_port)
     release = read_release(home.resolve())
     if as_json:
         say(json.dumps({**asdict(running), "versions": states, "labels": release.labels, "pending": release.pending}))

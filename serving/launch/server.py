@@ -10,19 +10,18 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import psutil
 
 from components.common import contract, files
 from components.common.errors import InputError
 from components.common.files import write_durably
+from components.common.ports import version_states
 from components.versions import manifest
 from components.versions.release import pushed_versions, read_release, version_folder
 from serving.launch import backends, model_config
@@ -188,17 +187,6 @@ def stop(home: Path) -> Running | None:
             process.wait(STOP_TIMEOUT_S)
     (home / "serving" / STATE_FILE).unlink(missing_ok=True)
     return running
-
-
-def version_states(rest_port: int, timeout_s: float = 2.0) -> list[dict[str, Any]]:
-    """Return the versions that the server reports, newest first; [] while it does not respond."""
-    url = f"http://127.0.0.1:{rest_port}/v1/models/{contract.MODEL_NAME}"
-    try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as response:
-            states: list[dict[str, Any]] = json.load(response)["model_version_status"]
-            return states
-    except (urllib.error.URLError, OSError, ValueError, KeyError):
-        return []
 
 
 def _wait(process: subprocess.Popen[bytes], setup: Setup, labelled: set[int]) -> None:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from components.common.errors import InputError
-from components.common.ports import free_port
+from components.common.ports import free_port, version_states
 from serving.launch import server
 from serving.release import decisions
 from tests.conftest import ROOT, environment
@@ -27,8 +27,8 @@ def test_a_foreground_server_keeps_the_labels_and_accepts_changes(home: Home) ->
         [*up, "--home", home.path], cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL
     ) as process:
         try:
-            wait_for(lambda: len(server.version_states(int(ports[3]))) == 2, 60)
-            wait_for(lambda: all(s["state"] == "AVAILABLE" for s in server.version_states(int(ports[3]))), 60)
+            wait_for(lambda: len(version_states(int(ports[3]))) == 2, 60)
+            wait_for(lambda: all(s["state"] == "AVAILABLE" for s in version_states(int(ports[3]))), 60)
             assert home.served() == (2, 3, 3)
             assert decisions.promote(home.path).in_effect
             assert home.served() == (3, 3, 3)

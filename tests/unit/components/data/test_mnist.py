@@ -8,7 +8,7 @@ import os
 import tarfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,7 +23,10 @@ from tests.support.synthetic import NAMES, write_data_set
 
 
 class Mirror(ThreadingHTTPServer):
-    """Serves `files` by path and counts requests; can close the connection within a body, or wait before the body."""
+    """Serves `files` by path and counts requests; can close the connection within a body, or wait before the body.
+
+    It is also a proxy: for HTTP URLs of any host it serves the same files, and it counts requests for tunnels.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -50,6 +53,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: self.server.cut_after_bytes or len(body)])
+
+    def do_CONNECT(self) -> None:
+        self.server.requests[f"CONNECT {self.path}"] += 1
+        self.send_error(502)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -106,6 +113,28 @@ def test_each_file_is_downloaded_once_from_a_mirror(tmp_path: Path, mirror: Mirr
     assert set(mirror.requests.values()) == {1}
     assert left_behind(tmp_path / "data") == []
     assert any("sha256 as expected" in line for line in lines)
+
+
+@pytest.mark.parametrize("spelled", [str.lower, str.upper])
+def test_downloads_go_through_the_proxy(
+    tmp_path: Path,
+    mirror: Mirror,
+    sha256: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    spelled: Callable[[str], str],
+) -> None:
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(spelled(name), mirror.url)
+    monkeypatch.setenv(spelled("no_proxy"), "direct.invalid")
+    sources = ("https://secure.invalid/mnist/", "http://direct.invalid/mnist/", "http://plain.invalid/mnist/")
+    lines: list[str] = []
+    fetch_mnist(tmp_path / "data", lines.append, sources, None, sha256)
+    assert mirror.requests.pop("CONNECT secure.invalid:443") == 1
+    assert set(mirror.requests.values()) == {1} and len(mirror.requests) == len(NAMES)
+    assert any("direct.invalid" in line and "not known" in line for line in lines), lines
 
 
 def test_after_a_wrong_file_the_next_source_is_used(
