@@ -26,7 +26,7 @@ LOG_LINES: Final = 15
 
 
 class ServerError(InputError):
-    """A server did not start, or a request to it failed."""
+    """A server ended or did not become available, or a request to it failed."""
 
 
 class TrialServer(NamedTuple):
@@ -38,14 +38,19 @@ class TrialServer(NamedTuple):
 
 
 @contextlib.contextmanager
-def running_server(model: Path, folder: Path, backend: str, timeout_s: float) -> Iterator[TrialServer]:
+def running_server(
+    model: Path, folder: Path, backend: str, timeout_s: float, owner: Path | None = None
+) -> Iterator[TrialServer]:
     """Serve a SavedModel from a separate process, which ends with this one even if this one is killed.
 
     Args:
         folder: for the server's home and log; removed by the caller.
+        owner: names the server's container, so that a container left behind is removed by the next one of this owner;
+            None for `folder`.
 
     Raises:
         ServerError: the model was not AVAILABLE in time, or the block raised it; the end of the server's log is added.
+        InputError: the environment has no such server: no engine, no image, no port.
     """
     version = folder / "serving_model" / contract.MODEL_NAME / "1"
     shutil.copytree(model, version, copy_function=os.link)
@@ -59,13 +64,17 @@ def running_server(model: Path, folder: Path, backend: str, timeout_s: float) ->
     }
     command = [sys.executable, "-m", "serving", "up", "--foreground", "--unproven"]
     command += [str(word) for option in options.items() for word in option]
+    command += ["--owner", str(owner)] if owner else []
     log = folder / "server.log"
     started = time.monotonic()
     with open(log, "wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
         while not any(state["state"] == "AVAILABLE" for state in version_states(rest_port)):
-            if process.poll() is not None:
+            if process.poll() == InputError.exit_code:
+                problem, _, remedy = log.read_text(errors="replace").rpartition("error: ")[2].strip().partition("\n")
+                raise InputError(f"no server could be started: {problem}", remedy)
+            if process.returncode is not None:
                 raise ServerError("the server ended")
             if time.monotonic() - started > timeout_s:
                 raise ServerError(f"the server was not AVAILABLE within {timeout_s:g} s")

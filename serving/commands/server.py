@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
 from components.common.ports import version_states
+from serving.launch.backends import Preferred
 
 BackendOption = Annotated[
-    str,
+    Preferred,
     typer.Option(
         envvar="SERVING_BACKEND",
-        help="auto (a container if an engine is running, else tensorflow_model_server, else embedded), "
-        "container, binary or embedded.",
+        help="auto: a container if docker or podman is running and has TensorFlow Serving's image, else "
+        "tensorflow_model_server, else embedded. container: pulls the image if it is missing.",
     ),
 ]
 GRPC_PORT: Final = 8500
 REST_PORT: Final = 8501
-GrpcPort = Annotated[int, typer.Option(help="Port for gRPC, on loopback.")]
-RestPort = Annotated[int, typer.Option(help="Port for REST and monitoring, on loopback.")]
+GrpcPort = Annotated[int | None, typer.Option(help=f"Port for gRPC, on loopback; default: {GRPC_PORT}.")]
+RestPort = Annotated[int | None, typer.Option(help=f"Port for REST and monitoring, on loopback; default: {REST_PORT}.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -34,28 +35,27 @@ def add_to(app: typer.Typer) -> None:
 def up(
     home: HomeOption = DEFAULT_HOME,
     backend: BackendOption = "auto",
-    grpc_port: GrpcPort = GRPC_PORT,
-    rest_port: RestPort = REST_PORT,
-    foreground: Annotated[
-        bool, typer.Option(help="Run the server in this process instead of in the background.")
+    grpc_port: GrpcPort = None,
+    rest_port: RestPort = None,
+    in_foreground: Annotated[
+        bool, typer.Option("--foreground", help="Run the server in this process instead of in the background.")
     ] = False,
     with_parent: Annotated[
         int | None, typer.Option(metavar="PID", help="With --foreground: exit when the calling process, PID, exits.")
     ] = None,
     unproven: Annotated[bool, typer.Option(help="Serve versions without verifying their manifests.")] = False,
+    owner: Annotated[Path | None, typer.Option(hidden=True, help="Folder that names the container.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start a server for the pushed model and wait until it is ready."""
-    from serving.launch import backends, server
+    from serving.launch import backends, foreground, server
 
-    setup = backends.Setup(home.resolve(), grpc_port, rest_port, unproven)
-    if foreground:
-        if with_parent is not None:
-            server.exit_with_parent(with_parent)
-        choice = server.register_foreground(setup, backend)
-        say(f"serving with the {choice.name} backend ({choice.why})")
-        command = backends.command(choice, setup)
-        os.execvpe(command[0], command, backends.environment(choice))
+    running = server.find(home.resolve())
+    grpc_port = grpc_port or (running.grpc_port if running else GRPC_PORT)
+    rest_port = rest_port or (running.rest_port if running else REST_PORT)
+    setup = backends.Setup(home.resolve(), grpc_port, rest_port, unproven, owner)
+    if in_foreground:
+        foreground.serve(setup, backend, with_parent)
     running, new = server.start(setup, backend)
     states = version_states(running.rest_port)
     if as_json:
@@ -64,7 +64,7 @@ def up(
     say(f"{'serving' if new else 'already serving'} with the {running.backend} backend ({running.why})")
     say(f"versions: {_list_states(states)}")
     say(f"gRPC 127.0.0.1:{running.grpc_port}, REST http://127.0.0.1:{running.rest_port}/v1/models/mnist")
-    say(f"process {running.pid}, log {running.log_file}")
+    say(f"{running}, log: {running.log_file}")
 
 
 def down(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
@@ -75,7 +75,7 @@ def down(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     if as_json:
         say(json.dumps({"stopped": stopped is not None, "pid": stopped.pid if stopped else None}))
     else:
-        say(f"stopped process {stopped.pid}" if stopped else "no server is running in this home")
+        say(f"stopped {stopped}" if stopped else "no server is running in this home")
 
 
 def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
@@ -89,7 +89,7 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     if as_json:
         say(json.dumps({**asdict(running), "versions": states, "labels": release.labels, "pending": release.pending}))
         return
-    say(f"{running.backend} backend, process {running.pid}, log {running.log_file}")
+    say(f"{running.backend} backend, {running}, log: {running.log_file}")
     say(f"gRPC 127.0.0.1:{running.grpc_port}, REST 127.0.0.1:{running.rest_port}")
     say(f"versions: {_list_states(states)}")
     say(f"labels: {', '.join(f'{label} {number}' for label, number in release.labels.items()) or 'none'}")

@@ -46,7 +46,7 @@ from serving.launch.proof import check_pushed, loaded_versions
 from serving.release import history
 
 if TYPE_CHECKING:
-    from serving.release.control import Control
+    from serving.client.control import Control
 
 
 class Decision(NamedTuple):
@@ -104,7 +104,7 @@ def apply(home: Path, action: str, requested: int | None, reason: str, choose: C
                 write_release(home, replace(now, pending=pending))
         running = server.find(home)
         if running is not None:
-            from serving.release.control import Control
+            from serving.client.control import Control
 
             base = backends.base_path(running.backend, Setup(home))
             with Control(running.grpc_port) as control:

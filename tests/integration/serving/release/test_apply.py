@@ -13,9 +13,10 @@ import pytest
 
 from components.common.errors import InputError
 from components.versions.release import read_release
+from serving.client import control
 from serving.client.errors import NotFound, ServingClientError
 from serving.launch import server
-from serving.release import apply, control, decisions, history
+from serving.release import apply, decisions, history
 from tests.integration.serving.release.home import IMAGE, Home
 from tests.support.kill import die_at
 from tests.support.pushed import folder, push

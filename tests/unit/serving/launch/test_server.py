@@ -1,10 +1,12 @@
-"""The checks before a server starts, without starting one."""
+"""What is checked before a server starts, and what a start leaves behind; without a model server."""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
+import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -12,9 +14,10 @@ import pytest
 
 from components.common.errors import InputError
 from components.common.ports import free_port
-from serving.launch import server
+from serving.launch import backends, foreground, server
 from serving.launch.backends import Setup
 from serving.release import decisions
+from tests.support import serving_commands
 from tests.support.pushed import folder, push
 
 
@@ -50,10 +53,54 @@ def test_a_port_in_use_is_reported(setup: Setup) -> None:
 
 
 def test_a_home_has_one_server_even_in_the_foreground(setup: Setup) -> None:
-    server.register_foreground(setup, "embedded")
+    foreground.register(setup, "embedded")
     assert server.require(setup.home).pid == os.getpid()
     with pytest.raises(InputError, match=f"process {os.getpid()} already serves this home"):
-        server.register_foreground(setup, "embedded")
+        foreground.register(setup, "embedded")
+
+
+@pytest.mark.parametrize("option", ["--backend", "--grpc-port", "--rest-port"])
+def test_another_server_than_the_running_one_is_refused(setup: Setup, option: str) -> None:
+    foreground.register(setup, "embedded")
+    value = "binary" if option == "--backend" else str(free_port())
+    done = serving_commands.run("up", "--home", setup.home, option, value)
+    assert done.code == 5
+    assert f"{option} {value}: the server of this home is running with" in done.stderr
+    same = serving_commands.run("up", "--home", setup.home, "--backend", "embedded", "--grpc-port", setup.grpc_port)
+    assert same.code == 0
+    assert "already serving" in same.stdout
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_an_unknown_backend_is_a_usage_error(setup: Setup, running: bool) -> None:
+    if running:
+        foreground.register(setup, "embedded")
+    done = serving_commands.run("up", "--home", setup.home, "--backend", "contianer")
+    assert done.code == 2
+    assert all(name in done.stderr for name in ("contianer", "auto", "container", "binary", "embedded"))
+
+
+def test_a_failed_start_shows_only_its_own_log_lines(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    setup.log_file.parent.mkdir()
+    setup.log_file.write_text("an old line\n")
+    monkeypatch.setattr(backends, "command", lambda *_: ["/bin/sh", "-c", "echo a new line; exit 1"])
+    with pytest.raises(InputError, match="its last log lines:\na new line") as caught:
+        server.start(setup, "embedded")
+    assert "an old line" not in str(caught.value)
+    assert setup.log_file.read_text().startswith("an old line")
+
+
+def test_a_server_whose_stop_was_killed_is_stopped_before_the_next_start(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half_stopped = subprocess.Popen(["sleep", "60"])
+    choice = server.prepare(setup, "embedded")
+    state = asdict(server.register(choice, setup, half_stopped.pid)) | {"stopping": True}
+    (setup.folder / server.STATE_FILE).write_text(json.dumps(state))
+    monkeypatch.setattr(backends, "command", lambda *_: ["false"])
+    with pytest.raises(InputError, match="the server ended"):
+        server.start(setup, "embedded")
+    assert half_stopped.poll() is not None
 
 
 @pytest.mark.parametrize("state", ["", "{}", '{"pid": 1}'])
@@ -65,7 +112,7 @@ def test_a_damaged_state_file_means_no_server(setup: Setup, state: str) -> None:
 
 
 def test_a_later_process_with_the_same_id_is_not_the_server(setup: Setup) -> None:
-    server.register_foreground(setup, "embedded")
+    foreground.register(setup, "embedded")
     path = setup.folder / server.STATE_FILE
     state = json.loads(path.read_text())
     path.write_text(json.dumps({**state, "created": psutil.Process().create_time() - 60}))

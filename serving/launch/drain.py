@@ -1,0 +1,27 @@
+"""Waits for the requests in flight before a server is stopped. TensorFlow Serving itself exits at once on SIGTERM."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Final
+
+from components.common.errors import UserError
+from serving.client.control import Control
+
+DRAIN_TIMEOUT_S: Final = 30.0  # as long as a REST request may take
+SETTLE_S: Final = 0.3  # a response is sent after its model is released
+POLL_S: Final = 0.05
+
+
+def drain(grpc_port: int) -> None:
+    """Have a server unload all models: it accepts no new requests, and unloads a model after its last request.
+
+    Returns after DRAIN_TIMEOUT_S at most, and at once if the server does not respond.
+    """
+    with suppress(UserError), Control(grpc_port) as control:
+        control.reload("model_config_list {}")
+        deadline = time.monotonic() + DRAIN_TIMEOUT_S
+        while any(v.state != "END" for v in control.versions().values()) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+    time.sleep(SETTLE_S)
