@@ -101,7 +101,9 @@ class _Proof:
 
     def _record(self) -> str:
         from pipeline import lineage
+        from pipeline.run import check_metadata
 
+        check_metadata(self._home.metadata)
         with lineage.opened(self._home.metadata) as store:
             self._pushed = lineage.pushed_version(store, self.version)
         if self._pushed is None:

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 
-from components.common.errors import UserError
+from components.common.errors import InputError, UserError, from_os_error
 from components.common.signals import Terminated
 
 EXIT_INTERRUPTED: Final = 130  # Ctrl-C
@@ -22,6 +22,10 @@ DEFAULT_HOME: Final = Path("workspace")
 def _home(text: str | Path) -> Path:  # typer passes the default as a Path
     if not str(text).strip():
         raise typer.BadParameter("is empty; name a folder")
+    try:
+        os.path.realpath(text).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{text}: the home's path is not valid UTF-8", "Name another home: --home DIR") from None
     return Path(text)
 
 
@@ -62,6 +66,7 @@ def say(text: str) -> None:
 def run(app: typer.Typer) -> None:
     """Run the app. A UserError becomes its message on stderr and its exit code."""
     _open_standard_streams()
+    _keep_files_from_others()
     signal.signal(signal.SIGTERM, _terminate)
     try:
         app(standalone_mode=True)
@@ -70,6 +75,12 @@ def run(app: typer.Typer) -> None:
         sys.exit(e.exit_code)
     except BrokenPipeError:
         _discard_stdout()
+    except OSError as e:
+        problem = from_os_error(e)
+        if problem is None:
+            raise
+        print(f"error: {problem}", file=sys.stderr)
+        sys.exit(problem.exit_code)
 
 
 def _terminate(_: int, __: FrameType | None) -> None:
@@ -85,6 +96,12 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # for the rest of the process
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+def _keep_files_from_others() -> None:
+    """Replace a umask that lets everyone change new files, such as 000, by 022 at least."""
+    before = os.umask(0o077)
+    os.umask(before if before & 0o002 else before | 0o022)
 
 
 def _discard_stdout() -> None:

@@ -20,6 +20,13 @@ UserError                       1
 
 from __future__ import annotations
 
+import errno
+from typing import Final
+
+DISK_FULL: Final = ("the disk is full", "Make room, or name another home: --home DIR")
+CHANGE_PERMISSIONS: Final = "Change its permissions, or name another home: --home DIR"
+_NOT_ACCESSIBLE: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ELOOP, errno.ENAMETOOLONG)
+
 
 class UserError(Exception):
     """Base of the errors that are shown as a message instead of a traceback.
@@ -56,3 +63,14 @@ class InputError(UserError):
     """A file is missing, corrupt or inconsistent, or the environment lacks something."""
 
     exit_code = 5
+
+
+def from_os_error(error: BaseException) -> InputError | None:
+    """The message about a file that this user cannot read or write, or a full disk; None for any other error."""
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return InputError(*DISK_FULL)
+    if error.errno in _NOT_ACCESSIBLE and error.filename is not None:
+        return InputError(f"{error.filename}: cannot be accessed ({error.strerror})", CHANGE_PERMISSIONS)
+    return None

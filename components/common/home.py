@@ -57,7 +57,7 @@ class Home:
 
         with locked(lock, refuse) as file:
             if not file.writable():
-                raise InputError(f"{self.root}: belongs to another user", "Name another home: --home DIR")
+                raise InputError(f"{self.root}: cannot be written", "Name another home: --home DIR")
             file.truncate()
             file.write(str(os.getpid()))
             file.flush()

@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, NoReturn
 
 from components.common import contract
 from components.common.errors import InputError
 
 FILE_NAME: Final = "manifest.json"
 FORMAT: Final = 1
-PUSH_AGAIN: Final = "Roll back to another version (python -m serving rollback), or push again: make pipeline"
+PUSH_AGAIN: Final = "Roll back to another version (python -m serving rollback VERSION), or push again: make pipeline"
 
 
 @dataclass(frozen=True)
@@ -108,22 +109,51 @@ def read(folder: Path) -> Manifest:
     """The manifest in the folder of a version. Raises InputError if it is missing or invalid."""
     path = folder / FILE_NAME
     try:
-        return Manifest(**json.loads(path.read_text()))
+        with _opened(path) as file:
+            found = Manifest(**json.load(file))
+        if not isinstance(found.files, dict):
+            raise ValueError("files is not an object")
+        return found
     except FileNotFoundError:
         raise InputError(f"{folder}: has no {FILE_NAME}, so it cannot be verified", PUSH_AGAIN) from None
-    except (OSError, ValueError, TypeError) as e:
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read ({e.strerror})", PUSH_AGAIN) from e
+    except (ValueError, TypeError, RecursionError) as e:
         raise InputError(f"{path}: not a manifest ({e})", PUSH_AGAIN) from e
 
 
 def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _opened(path: Path) -> BinaryIO:
+    """Open a regular file. Raises InputError for another kind, such as a FIFO, which would block the reader."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise InputError(f"{path}: not a regular file", PUSH_AGAIN)
+
+
 def file_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder` except the manifest, by relative path."""
-    paths = sorted(Path(root, name) for root, _, names in os.walk(folder) for name in names)
-    return {str(p.relative_to(folder)): sha256(p) for p in paths if p != folder / FILE_NAME}
+    """SHA-256 of every file below `folder` except the manifest, by relative path.
+
+    Raises:
+        InputError: a file or folder cannot be read, or is of a kind that no push writes, such as a FIFO.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})", PUSH_AGAIN) from error
+
+    paths = []
+    for root, folders, names in os.walk(folder, onerror=refuse):
+        paths += [Path(root, name) for name in names]
+        paths += [Path(root, name) for name in folders if Path(root, name).is_symlink()]  # os.walk does not enter these
+    try:
+        return {str(p.relative_to(folder)): sha256(p) for p in sorted(paths) if p != folder / FILE_NAME}
+    except OSError as e:
+        refuse(e)
 
 
 def verify(folder: Path) -> Manifest:

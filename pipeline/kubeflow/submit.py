@@ -17,7 +17,7 @@ from components.common.home import RESULT_FILE, Home
 from pipeline.kubeflow import package, watch
 from pipeline.kubeflow.api_client import ApiClient
 from pipeline.kubeflow.compile import require_kfp
-from pipeline.run import Result
+from pipeline.run import Result, save
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def wait(
     logs = home.logs(run_id)
     try:
         result = watch.result_of(client, run, progress, logs, time.monotonic() - started)
-        (logs / RESULT_FILE).write_text(result.to_json() + "\n")
+        save(result, logs)
     except OSError as e:
         raise InputError(f"{logs}: cannot be written ({e.strerror})", "Name another home: --home DIR") from e
     return result

@@ -212,11 +212,14 @@ def stop(home: Path, *, drained: bool = False) -> Running | None:
 
 
 def _last_started(home: Path) -> Running | None:
-    """Return the server that was started last, running or not; None if it was stopped."""
+    """Return the server that was started last, running or not; None if it was stopped. Raises InputError."""
+    path = home / "serving" / STATE_FILE
     try:
-        return Running(**json.loads((home / "serving" / STATE_FILE).read_text()))
-    except (OSError, ValueError, TypeError):
+        return Running(**json.loads(path.read_text()))
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, RecursionError):
         return None
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read ({e.strerror})", "Name another home: --home DIR") from e
 
 
 def _check_same(running: Running, setup: Setup, preferred: Preferred) -> None:
@@ -239,7 +242,11 @@ def _end(running: Running) -> None:
             running.box.stop()
     elif process := running.process():
         with suppress(psutil.NoSuchProcess):
-            process.terminate()
+            try:
+                process.terminate()
+            except psutil.AccessDenied:
+                owner = process.username()
+                raise InputError(f"process {running.pid} belongs to {owner}", "Stop it as that user.") from None
             try:
                 process.wait(STOP_TIMEOUT_S)
             except psutil.TimeoutExpired:
