@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from components.common.errors import InputError
-from components.common.home import RESULT_FILE, Home
+from components.common.home import Home
 from pipeline.kubeflow import package, watch
 from pipeline.kubeflow.api_client import ApiClient
 from pipeline.kubeflow.compile import require_kfp
