@@ -10,8 +10,9 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from components.common import contract
 from components.common.errors import InputError
@@ -127,7 +128,7 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> BufferedReader:
     """Open a regular file. Raises InputError for another kind, such as a FIFO, which would block the reader."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -170,6 +171,15 @@ def verify(folder: Path) -> Manifest:
     if changed := changed_files(manifest, folder):
         raise InputError(f"{folder}: changed since it was pushed: {', '.join(changed)}", PUSH_AGAIN)
     return manifest
+
+
+def is_proven(folder: Path) -> bool:
+    """Whether a version passes `verify`."""
+    try:
+        verify(folder)
+    except InputError:
+        return False
+    return True
 
 
 def changed_files(manifest: Manifest, folder: Path) -> list[str]:

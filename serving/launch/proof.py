@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from components.common.errors import InputError
-from components.versions import manifest
+from components.versions.manifest import is_proven
 from components.versions.release import Release, pushed_versions, served_versions, version_folder
 
 
@@ -25,12 +25,3 @@ def loaded_versions(home: Path, release: Release) -> set[int]:
 
 def list_pushed(home: Path) -> str:
     return f"Pushed versions: {', '.join(map(str, pushed_versions(home))) or 'none'}"
-
-
-def is_proven(folder: Path) -> bool:
-    """Return whether the version passes verification against its manifest."""
-    try:
-        manifest.verify(folder)
-    except InputError:
-        return False
-    return True

@@ -21,7 +21,7 @@ from components.common.files import write_durably
 from components.common.ports import version_states
 from components.common.signals import postponed
 from components.versions import manifest
-from components.versions.release import pushed_versions, read_release, version_folder
+from components.versions.release import pushed_versions, read_release, served_versions, version_folder
 from serving.launch import backends, model_config
 from serving.launch.backends import Choice, Preferred, Setup
 from serving.launch.container import Container
@@ -159,7 +159,7 @@ def prepare(setup: Setup, preferred: Preferred, *, pull: bool = True) -> Choice:
         base = setup.models / contract.MODEL_NAME
         raise InputError(f"{base}: no version has been pushed", "Run the pipeline first: make pipeline")
     release = read_release(setup.home)
-    needed = {*release.labels.values()} or {pushed_versions(setup.home)[-1]}
+    needed = {*release.labels.values()} or {max(served_versions(setup.home, release))}
     for version in needed:
         check_pushed(setup.home, version)  # a server would wait forever for a missing version
         if not setup.unproven:
@@ -178,7 +178,10 @@ def prepare(setup: Setup, preferred: Preferred, *, pull: bool = True) -> Choice:
     choice = backends.choose(preferred, pull=pull)
     setup.folder.mkdir(parents=True, exist_ok=True)
     base_path = backends.base_path(choice.name, setup)
-    write_durably(setup.config_file, model_config.of_release(setup.home, base_path, release))
+    config = model_config.of_release(setup.home, base_path, release, choice.name, unproven=setup.unproven)
+    write_durably(setup.config_file, config)
+    if not (setup.unproven or release.labels) and (above := model_config.unproven_above(setup.home, max(needed))):
+        print(f"not a pushed model, so not served: {', '.join(above)} in {setup.models}", file=sys.stderr)
     return choice
 
 

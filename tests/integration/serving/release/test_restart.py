@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 
@@ -13,8 +15,8 @@ from serving.launch import server
 from serving.release import decisions
 from tests.conftest import ROOT, environment
 from tests.integration.serving.release.home import Home
-from tests.support.pushed import push
-from tests.support.servers import wait_for
+from tests.support.pushed import folder, push
+from tests.support.servers import embedded_only, wait_for
 
 
 def test_a_foreground_server_keeps_the_labels_and_accepts_changes(home: Home) -> None:
@@ -49,3 +51,31 @@ def test_a_labelled_version_that_does_not_load_fails_the_start(home: Home) -> No
     decisions.rollback(home.path)
     home.start()
     assert home.served() == (2, 2, 2)
+
+
+@embedded_only
+def test_folders_above_the_good_version_that_no_run_pushed_are_not_served(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.stop()
+    base = folder(home.path, 4).parent
+    (base / "5").symlink_to("nowhere")
+    (base / "6").symlink_to("nowhere")
+    shutil.copytree(home.model, base / "7")  # complete, but not blessed
+    os.mkfifo(push(home.path, 8, home.model) / "fifo")
+    try:
+        home.start()
+        assert "not a pushed model, so not served: 5, 6, 7, 8" in capsys.readouterr().err
+        assert home.newest() == 4
+        push(home.path, 9, home.model)
+        wait_for(lambda: home.newest() == 9)
+        decisions.promote(home.path, 4)
+        assert home.served() == (4, 4, 4)
+        with pytest.raises(InputError, match="8/fifo: not a regular file"):
+            decisions.promote(home.path, 8)
+        decisions.unpin(home.path)
+        assert home.newest() == 9
+    finally:
+        for name in "56789":
+            path = base / name
+            path.unlink() if path.is_symlink() else shutil.rmtree(path, ignore_errors=True)
