@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from components.common.errors import CHANGE_PERMISSIONS, DataAnomaliesError, InputError, from_os_error
 from components.common.files import write_durably
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pipeline.gc import Collected
 
 log = logging.getLogger(__name__)
+LOCK_TIMEOUT_S: Final = 1.0
 Status = Literal["pushed", "not_blessed", "anomalies", "failed"]
 EXIT_CODES: dict[Status, int] = {"pushed": 0, "not_blessed": 3, "anomalies": 4, "failed": 1}
 
@@ -132,7 +133,7 @@ def check_metadata(database: Path) -> None:
     if not database.exists():
         return
     try:
-        with closing(sqlite3.connect(database)) as connection:
+        with closing(sqlite3.connect(database, timeout=LOCK_TIMEOUT_S)) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as e:
         code = getattr(e, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without the extension

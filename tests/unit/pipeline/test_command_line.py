@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from components.common.home import RESULT_FILE, Home
+from pipeline.run import Result, latest_result, save
 from tests.conftest import ROOT, Done, environment, pipeline_command
 from tests.support.command import in_process
 
@@ -106,6 +109,15 @@ def test_a_file_that_is_not_a_database_is_named(data: Path, tmp_path: Path) -> N
     assert "metadata.sqlite: not a usable SQLite database" in done.stderr
 
 
+def test_a_locked_database_is_not_to_be_moved_away(data: Path, tmp_path: Path) -> None:
+    database = sqlite3.connect(tmp_path / "metadata.sqlite")
+    database.execute("BEGIN EXCLUSIVE")
+    done = in_process("run", "--home", tmp_path, "--set", f"data.source={data}")
+    database.close()
+    assert (done.code, done.stdout) == (5, "")
+    assert done.stderr == "error: another process has locked metadata.sqlite\nWait for it to end, then run again.\n"
+
+
 @pytest.mark.parametrize("stdout", ["closed", "no reader", "full"])
 def test_an_unusable_stdout_causes_no_traceback(stdout: str, tmp_path: Path) -> None:
     (tmp_path / "logs" / "1").mkdir(parents=True)
@@ -134,3 +146,13 @@ def test_status_shows_the_latest_run_without_running(tmp_path: Path) -> None:
     (tmp_path / "logs" / "20260104-000000-000" / "run.json").write_text("{")  # damaged
     assert in_process("status", "--json", "--home", tmp_path).json["run_id"] == "20260102-000000-000"
     assert "pushed: version 7" in in_process("status", "--home", tmp_path).stdout
+
+
+def test_status_shows_the_latest_run_after_the_clock_was_set_back(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    for number in range(3):
+        home.logs(str(number)).mkdir(parents=True)
+        save(Result(str(number)), home.logs(str(number)))
+        if number == 0:
+            os.utime(home.logs("0") / RESULT_FILE, (4e9, 4e9))  # in the year 2096
+    assert latest_result(home).run_id == "2"
