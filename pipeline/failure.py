@@ -16,6 +16,7 @@ _IN_TEXT: Final = {  # of errors of C++ libraries: the problem and what to do
     "No space left on device": DISK_FULL,
     "Disk quota exceeded": DISK_FULL,
     "database or disk is full": DISK_FULL,  # SQLite
+    " requested and ": DISK_FULL,  # NumPy: "235200 requested and 135040 written"
     "database is locked": DATABASE_LOCKED,
     "readonly database": ("metadata.sqlite cannot be written", CHANGE_PERMISSIONS),
 }

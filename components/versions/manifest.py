@@ -182,6 +182,18 @@ def is_proven(folder: Path) -> bool:
     return True
 
 
+def is_foreign(folder: Path) -> bool:
+    """Whether no run pushed a folder: it has no manifest, or that of a model that was not blessed."""
+    try:
+        (folder / FILE_NAME).lstat()
+        found = read(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (InputError, OSError):  # a version whose manifest was damaged
+        return False
+    return found.blessed is not True or found.infra_blessed is not True
+
+
 def changed_files(manifest: Manifest, folder: Path) -> list[str]:
     """Names of the files that were changed, added or removed since the push."""
     now = file_hashes(folder)

@@ -6,7 +6,6 @@ The operator's decisions are in `<home>/serving/release.json`, written by `pytho
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any, Final
 
 from components.common import contract
 from components.common.errors import InputError
-from components.versions.manifest import is_proven
+from components.versions.manifest import is_foreign
 from components.versions.publish import versions
 
 RELEASE_FILE: Final = Path("serving", "release.json")
@@ -100,15 +99,15 @@ def pushed_versions(home_root: Path) -> list[int]:
 
 
 def served_versions(home_root: Path, release: Release) -> set[int]:
-    """Versions in the home that the server loads: without a stable version, the newest two that are proven.
+    """Versions in the home that the server loads: without a stable version, the newest two of our runs.
 
     The version that a rollback would go to stays loaded, so that the rollback is immediate; but not if it is newer than
     the stable version, because requests without a label go to the highest loaded version.
     """
     pushed = pushed_versions(home_root)
     if release.stable is None:
-        proven = (number for number in reversed(pushed) if is_proven(version_folder(home_root, number)))
-        return {*itertools.islice(proven, NEWEST_SERVED)} or {*pushed[-NEWEST_SERVED:]}
+        ours = [number for number in pushed if not is_foreign(version_folder(home_root, number))]
+        return {*(ours or pushed)[-NEWEST_SERVED:]}
     wanted = {*release.labels.values()}
     if release.previous is not None and release.previous < release.stable:
         wanted.add(release.previous)

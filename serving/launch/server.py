@@ -180,8 +180,8 @@ def prepare(setup: Setup, preferred: Preferred, *, pull: bool = True) -> Choice:
     base_path = backends.base_path(choice.name, setup)
     config = model_config.of_release(setup.home, base_path, release, choice.name, unproven=setup.unproven)
     write_durably(setup.config_file, config)
-    if not (setup.unproven or release.labels) and (above := model_config.unproven_above(setup.home, max(needed))):
-        print(f"not a pushed model, so not served: {', '.join(above)} in {setup.models}", file=sys.stderr)
+    if not (setup.unproven or release.labels) and (above := model_config.foreign_above(setup.home, max(needed))):
+        print(f"pushed by no run, so not served: {', '.join(above)} in {setup.models}", file=sys.stderr)
     return choice
 
 

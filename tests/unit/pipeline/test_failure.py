@@ -42,7 +42,11 @@ def test_an_unexpected_error_names_node_cause_line_and_log() -> None:
 
 
 def test_a_full_disk_is_reported_whatever_raised_the_error() -> None:
-    for error in (OSError(errno.ENOSPC, "No space left on device"), RuntimeError("x.gz; No space left on device [op]")):
+    for error in (
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("x.gz; No space left on device [op]"),
+        OSError("9 requested and 5 written"),
+    ):
         message, code = explain("ExampleGen", wrapped(error), LOG)
         assert code == 5
         assert "the disk is full" in message

@@ -62,17 +62,24 @@ def test_folders_above_the_good_version_that_no_run_pushed_are_not_served(
     (base / "5").symlink_to("nowhere")
     (base / "6").symlink_to("nowhere")
     shutil.copytree(home.model, base / "7")  # complete, but not blessed
-    os.mkfifo(push(home.path, 8, home.model) / "fifo")
+    push(home.path, 8, home.model, blessed=False)
+    os.mkfifo(base / "7" / "fifo")
+    os.mkfifo(push(home.path, 9, home.model) / "fifo")
     try:
+        with pytest.raises(InputError, match="9/fifo: not a regular file"):
+            home.start()
+        shutil.rmtree(base / "9")
         home.start()
-        assert "not a pushed model, so not served: 5, 6, 7, 8" in capsys.readouterr().err
+        assert "pushed by no run, so not served: 5, 6, 7, 8" in capsys.readouterr().err
         assert home.newest() == 4
         push(home.path, 9, home.model)
         wait_for(lambda: home.newest() == 9)
         decisions.promote(home.path, 4)
         assert home.served() == (4, 4, 4)
-        with pytest.raises(InputError, match="8/fifo: not a regular file"):
-            decisions.promote(home.path, 8)
+        os.mkfifo(base / "9" / "fifo")
+        with pytest.raises(InputError, match="9/fifo: not a regular file"):
+            decisions.promote(home.path, 9)
+        (base / "9" / "fifo").unlink()
         decisions.unpin(home.path)
         assert home.newest() == 9
     finally:
