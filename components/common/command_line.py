@@ -66,6 +66,7 @@ def say(text: str) -> None:
 def run(app: typer.Typer) -> None:
     """Run the app. A UserError becomes its message on stderr and its exit code."""
     _open_standard_streams()
+    _name_home_folder()
     _keep_files_from_others()
     signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -102,6 +103,14 @@ def _keep_files_from_others() -> None:
     """Replace a umask that lets everyone change new files, such as 000, by 022 at least."""
     before = os.umask(0o077)
     os.umask(before if before & 0o002 else before | 0o022)
+
+
+def _name_home_folder() -> None:
+    """If there is no HOME and the user has no name, as in some containers, `import tfx` would fail."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"
 
 
 def _discard_stdout() -> None:

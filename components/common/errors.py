@@ -21,6 +21,7 @@ UserError                       1
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 from typing import Final
 
 DISK_FULL: Final = ("the disk is full", "Make room, or name another home: --home DIR")
@@ -63,6 +64,13 @@ class InputError(UserError):
     """A file is missing, corrupt or inconsistent, or the environment lacks something."""
 
     exit_code = 5
+
+
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """The message about a file or folder that could not be written."""
+    no_access = error.errno in _NOT_ACCESSIBLE
+    remedy = CHANGE_PERMISSIONS if no_access else "Make room, then run the command again."
+    return InputError(f"{path}: cannot be written ({error.strerror or error})", remedy)
 
 
 def from_os_error(error: BaseException) -> InputError | None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from components.common.errors import InputError
+from components.common.errors import InputError, cannot_write
 
 
 def write_durably(path: Path, content: str) -> None:
@@ -29,7 +29,7 @@ def write_durably(path: Path, content: str) -> None:
         temporary.replace(path)
         sync(path.parent)
     except OSError as e:
-        raise InputError(f"{path}: cannot be written ({e.strerror})", "Make room, then run the command again.") from e
+        raise cannot_write(path, e) from e
 
 
 def sync(path: Path) -> None:

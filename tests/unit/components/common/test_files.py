@@ -38,3 +38,11 @@ def test_a_lock_that_may_only_be_read_excludes_others_all_the_same(tmp_path: Pat
             pass
     with locked(path, refuse):
         pass
+
+
+def test_what_to_do_about_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    folder = tmp_path / "read-only"
+    folder.mkdir(mode=0o555)
+    with unprivileged(), pytest.raises(InputError, match=r"release\.json: cannot be written") as caught:
+        write_durably(folder / "release.json", "new")
+    assert caught.value.remedy.startswith("Change its permissions")
