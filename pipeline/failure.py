@@ -18,6 +18,7 @@ _IN_TEXT: Final = {  # of errors of C++ libraries: the problem and what to do
     "database or disk is full": DISK_FULL,  # SQLite
     " requested and ": DISK_FULL,  # NumPy: "235200 requested and 135040 written"
     "database is locked": DATABASE_LOCKED,
+    "Concurrent writes aborted after max number of retries": DATABASE_LOCKED,  # ML Metadata, after some 20 s
     "readonly database": ("metadata.sqlite cannot be written", CHANGE_PERMISSIONS),
 }
 

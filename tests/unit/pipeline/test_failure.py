@@ -57,6 +57,7 @@ def test_a_full_disk_is_reported_whatever_raised_the_error() -> None:
     [
         (PermissionError(errno.EACCES, "Permission denied", "/home/model"), "/home/model: cannot be accessed"),
         (RuntimeError("mlmd: database is locked [op]"), "another process has locked metadata.sqlite"),
+        (RuntimeError("Concurrent writes aborted after max number of retries."), "another process has locked metadata"),
         (RuntimeError("mlmd: attempt to write a readonly database"), "metadata.sqlite cannot be written"),
     ],
 )
