@@ -217,6 +217,22 @@ def test_an_interrupted_run_pushes_nothing_and_the_next_one_continues(
     assert after.states["Trainer"] == "cached"
 
 
+def test_after_a_removal_of_old_runs_the_cache_has_what_is_kept_and_nothing_else(
+    pipeline: Pipeline, first: Done, data: Path, home: Path
+) -> None:
+    changed = pipeline(*quick(data, home, "--set", "gate.min_accuracy=0.01", "--set", "home.keep_runs=1"))
+    assert changed.code == 0, changed.stderr
+    assert "home.keep_runs is 1" in changed.stderr
+    assert [path.name for path in home.glob("logs/*/run.json")] == ["run.json"]
+    status = pipeline("status", "--home", home, "--json").json
+    assert status["home_size"]["bytes"]["artifacts"] > 0
+    reverted = pipeline(*quick(data, home))  # its Evaluator had run before: those outputs are removed
+    assert reverted.code == 0, reverted.stderr
+    ran = {node for node, state in reverted.states.items() if state == "ran"}
+    assert ran == {"Evaluator", "InfraValidator", "Pusher"}
+    assert {state for node, state in reverted.states.items() if node not in ran} == {"cached"}
+
+
 def test_anomalies_stop_the_run_before_training(pipeline: Pipeline, tmp_path: Path) -> None:
     spoiled = write_data_set(tmp_path / "data", train=300, test=100)
     images, _ = digits(300, seed=0)

@@ -158,18 +158,19 @@ def test_down_stops_the_server(up: Done, home: Path) -> None:
 
 
 def test_a_backup_is_restored_at_another_path(
-    backup: Path, home: Path, data: Path, pipeline: Pipeline, ports: tuple[str, str], tmp_path: Path
+    backup: Path, home: Path, data: Path, pipeline: Pipeline, tmp_path: Path
 ) -> None:
     status = pipeline("status", "--home", home, "--json").json
+    serving("down", "--home", home)
     shutil.rmtree(home)
     restored = tmp_path / "elsewhere" / "new home"
     restored.mkdir(parents=True)
     subprocess.run(["tar", "-xzf", backup, "-C", restored], check=True, timeout=60)
     assert pipeline("status", "--home", restored, "--json").json["run_id"] == status["run_id"]
     assert serving("status", "--home", restored).code == 5  # the server of the old home is not taken for this one's
-    arguments = ("--backend", "embedded", "--home", restored, "--grpc-port", ports[0], "--rest-port", ports[1])
+    ports = ("--grpc-port", str(free_port()), "--rest-port", str(free_port()))
     try:
-        up = serving("up", *arguments, "--json")
+        up = serving("up", "--backend", "embedded", "--home", restored, *ports)
         assert up.code == 0, up.stderr
         valid = pipeline("validate", "--home", restored, "--json")
         assert valid.code == 0, valid.stderr
