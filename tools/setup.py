@@ -127,7 +127,11 @@ def main() -> None:
     check_machine()
     state = wanted_state()
     # If two `make` processes run in one clone, the second waits here and then finds the stamp.
-    with open(ROOT / ".setup.lock", "w") as lock:
+    try:
+        descriptor = os.open(ROOT / ".setup.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)  # not through a link
+    except OSError as e:
+        refuse(f"{ROOT / '.setup.lock'} cannot be written ({e.strerror}).", "Delete it, or clone to another folder.")
+    with open(descriptor) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tools import setup
 from tools.setup import sync
 
 UV = Path(sys.executable).with_name("uv")
@@ -81,3 +82,16 @@ def test_only_the_locked_setuptools_runs(tmp_path: Path, version: str) -> None:
         assert "ash mismatch" in done.stderr and done.returncode and not installed
     else:
         assert installed, done.stderr
+
+
+def test_a_lock_that_is_a_symlink_is_refused_and_its_target_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "precious").write_text("content")
+    (tmp_path / ".setup.lock").symlink_to(tmp_path / "precious")
+    monkeypatch.setattr(setup, "ROOT", tmp_path)
+    monkeypatch.setattr(setup, "wanted_state", lambda: "")
+    with pytest.raises(SystemExit, match="5"):
+        setup.main()
+    assert ".setup.lock cannot be written" in capsys.readouterr().err
+    assert (tmp_path / "precious").read_text() == "content"
