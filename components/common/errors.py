@@ -74,11 +74,13 @@ def cannot_write(path: Path, error: OSError) -> InputError:
 
 
 def from_os_error(error: BaseException) -> InputError | None:
-    """The message about a file that this user cannot read or write, or a full disk; None for any other error."""
+    """The message about files that this user cannot read or write, or a full disk; None for any other error."""
     if not isinstance(error, OSError):
         return None
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return InputError(*DISK_FULL)
+    if "No usable temporary directory" in str(error):  # of tempfile
+        return InputError(str(error.strerror), "Name a writable folder: TMPDIR=DIR in the environment")
     if error.errno in _NOT_ACCESSIBLE and error.filename is not None:
         return InputError(f"{error.filename}: cannot be accessed ({error.strerror})", CHANGE_PERMISSIONS)
     return None
