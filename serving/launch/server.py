@@ -22,7 +22,7 @@ from components.common.ports import version_states
 from components.common.signals import postponed
 from components.versions import manifest
 from components.versions.release import pushed_versions, read_release, served_versions, version_folder
-from serving.launch import backends, model_config
+from serving.launch import backends, model_config, processes
 from serving.launch.backends import Choice, Preferred, Setup
 from serving.launch.container import Container
 from serving.launch.proof import check_pushed
@@ -39,8 +39,9 @@ class Running:
     """A server that was started in a home.
 
     Attributes:
-        pid, created: process ID and start time, 0 for a container; the start time detects a later process with the
-            same ID.
+        pid, created: process ID and start time, 0 for a container.
+        started: the boot and the seconds from it to the start, which detect a later process with the same ID even if
+            the clock was set; empty for a container, and for a server that version 0.1 started.
         backend, why: the backend, and why it was chosen.
         engine, container: what runs the container, and its name; empty for a process.
         stopping: whether `stop` has begun; if it was killed, the server may have no model.
@@ -56,6 +57,7 @@ class Running:
     engine: str = ""
     container: str = ""
     stopping: bool = False
+    started: str = ""
 
     def __str__(self) -> str:
         return str(self.box) if self.container else f"process {self.pid}"
@@ -66,11 +68,7 @@ class Running:
 
     def process(self) -> psutil.Process | None:
         """Return the process if it is still running."""
-        with suppress(psutil.NoSuchProcess):
-            process = psutil.Process(self.pid)
-            alive = abs(process.create_time() - self.created) < 1 and process.status() != psutil.STATUS_ZOMBIE
-            return process if alive else None
-        return None
+        return processes.find(self.pid, self.created, self.started)
 
     def is_alive(self) -> bool:
         if not self.container:
@@ -143,8 +141,11 @@ def register(choice: Choice, setup: Setup, pid: int = 0, log_file: str = "") -> 
         box = backends.container_of(choice.program, setup)
         running = Running(0, 0.0, choice.name, choice.why, *ports, box.log_command, box.engine, box.name)
     else:
-        created = psutil.Process(pid).create_time()
-        running = Running(pid, created, choice.name, choice.why, *ports, log_file or str(setup.log_file))
+        process = psutil.Process(pid)
+        created, started = process.create_time(), processes.started(process)
+        running = Running(
+            pid, created, choice.name, choice.why, *ports, log_file or str(setup.log_file), started=started
+        )
     write_durably(setup.folder / STATE_FILE, json.dumps(asdict(running)))
     return running
 

@@ -111,9 +111,24 @@ def test_a_damaged_state_file_means_no_server(setup: Setup, state: str) -> None:
         server.require(setup.home)
 
 
-def test_a_later_process_with_the_same_id_is_not_the_server(setup: Setup) -> None:
+def test_the_server_is_found_after_the_clock_was_set_back(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    foreground.register(setup, "embedded")
+    booted = psutil.boot_time() - 3600  # the kernel adds the time since then to get the clock's time
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: booted)
+    assert psutil.boot_time() == booted
+    assert server.find(setup.home) is not None
+
+
+@pytest.mark.parametrize("recorded_by", ["this version", "version 0.1"])
+def test_a_later_process_with_the_same_id_is_not_the_server(setup: Setup, recorded_by: str) -> None:
     foreground.register(setup, "embedded")
     path = setup.folder / server.STATE_FILE
     state = json.loads(path.read_text())
-    path.write_text(json.dumps({**state, "created": psutil.Process().create_time() - 60}))
+    if recorded_by == "version 0.1":
+        del state["started"]
+        path.write_text(json.dumps(state))
+        assert server.find(setup.home) is not None
+    path.write_text(json.dumps({**state, "created": psutil.Process().create_time() - 60, "started": ""}))
+    assert server.find(setup.home) is None
+    path.write_text(json.dumps({**state, "started": "another boot, " + state.get("started", "1")}))
     assert server.find(setup.home) is None
