@@ -7,6 +7,10 @@ HOST   ?=
 IMAGE  ?= mnist-tfx:0.1.0
 VENV   := .venv/bin
 
+# `make pipeline train.steps=5` would only set a variable of make, which nothing reads.
+$(foreach name,$(.VARIABLES),$(if $(findstring .,$(name)),$(if $(filter command,$(origin $(name))),\
+  $(error $(name) is a setting, not a variable of make: make $(MAKECMDGOALS) ARGS="--set $(name)=$($(name))"))))
+
 .DEFAULT_GOAL := help
 .PHONY: help setup lock protos pipeline serve query validate stop gc kubeflow kubeflow-submit image test test-unit lint coverage bench drills clean
 

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from tfx.components.infra_validator import executor as tfx_infra_validator
@@ -27,12 +27,11 @@ from components.common import contract
 from components.common.settings import InfraSettings
 from components.validation import control_model, reference_predictions, warmup
 from components.validation.model_signature import ModelSignature
-from components.validation.reference_predictions import ReferencePredictions
+from components.validation.reference_predictions import SAME_PROBABILITY, ReferencePredictions
 from components.validation.trial_server import ServerError, replay, running_server
 from components.validation.verdict import OVERALL, Check, Verdict
 
 log = logging.getLogger(__name__)
-SAME_PROBABILITY: Final = 1e-5  # the order of summation depends on the batch size
 
 
 def checks(settings: InfraSettings, measured: Mapping[str, float]) -> list[Check]:
@@ -170,12 +169,10 @@ class Executor(base_executor.BaseExecutor):
         if verdict.blessed:
             tfx_infra_validator._mark_blessed(blessing)
             blessing.set_int_custom_property(tfx_infra_validator._MODEL_FLAG_KEY, 1)
-        else:
-            tfx_infra_validator._mark_not_blessed(blessing)
-        if verdict.blessed:
             log.info("infra blessed: AVAILABLE after %.1f s, p99 %.1f ms over gRPC, %.1f ms over REST",
                      *(verdict.metrics[name] for name in ("load_s", "grpc_p99_ms", "rest_p99_ms")))  # fmt: skip
         else:
+            tfx_infra_validator._mark_not_blessed(blessing)
             log.info("not infra blessed: %s", "; ".join(verdict.failures).partition("\n")[0])
 
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
+from components.common.commands import command
 from components.common.errors import CHANGE_PERMISSIONS, DataAnomaliesError, InputError, from_os_error
 from components.common.files import write_durably
 from components.common.home import RESULT_FILE, Home
@@ -125,7 +126,7 @@ def latest_result(home: Home) -> Result:
     for _, path in sorted(_saved(home.root / "logs"), reverse=True):  # not by run id, which has several forms
         with suppress(OSError, ValueError, TypeError, RecursionError):  # damaged: try the one before
             return Result(**json.loads(path.read_text()))
-    raise InputError(f"{home.root}: no finished run here", "Start one: python -m pipeline run")
+    raise InputError(f"{home.root}: no finished run here", f"Start one: {command('pipeline', 'run')}")
 
 
 def check_metadata(database: Path) -> None:
@@ -235,7 +236,10 @@ def _run(
         result.exit_code = EXIT_CODES[result.status]
         result.pushed_version = Path(outcome.pushed_destination).name if outcome.pushed_destination else None
         if outcome.failures:
-            result.error = f"not blessed, nothing pushed: {'; '.join(outcome.failures)}"
+            result.error = (
+                f"not blessed, nothing pushed: {'; '.join(outcome.failures)}\n"
+                "What was served before stays. Improve the model or change the bound ([gate], [infra]), then run again."
+            )
 
 
 class _Screen:

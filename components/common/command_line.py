@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-import signal
+import re
+import shlex
 import sys
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
+from components.common import commands
+from components.common.commands import DEFAULT_HOME as DEFAULT_HOME
 from components.common.errors import InputError, UserError, from_os_error
-from components.common.signals import Terminated
-
-EXIT_INTERRUPTED: Final = 130  # Ctrl-C
-EXIT_TERMINATED: Final = 143  # SIGTERM
-DEFAULT_HOME: Final = Path("workspace")
+from components.common.signals import ANNOUNCEMENT, Stop
 
 
 def _home(text: str | Path) -> Path:  # typer passes the default as a Path
@@ -26,6 +25,7 @@ def _home(text: str | Path) -> Path:  # typer passes the default as a Path
         os.path.realpath(text).encode()
     except UnicodeEncodeError:
         raise InputError(f"{text}: the home's path is not valid UTF-8", "Name another home: --home DIR") from None
+    commands.use_home(Path(text))
     return Path(text)
 
 
@@ -42,8 +42,9 @@ HomeOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, the rest on stderr.")]
 
 
-def application(help_text: str) -> typer.Typer:
+def application(program: str, help_text: str) -> typer.Typer:
     return typer.Typer(
+        name=program,
         help=help_text,
         no_args_is_help=True,
         add_completion=False,
@@ -64,16 +65,28 @@ def say(text: str) -> None:
 
 
 def run(app: typer.Typer) -> None:
-    """Run the app. A UserError becomes its message on stderr and its exit code."""
+    """Run the app and end the process.
+
+    A UserError becomes its message on stderr and its exit code. Ctrl-C and SIGTERM become "stopping..." and exit code
+    130 or 143; the command gets the Stop as `context.obj`.
+    """
     _open_standard_streams()
     _name_home_folder()
     _keep_files_from_others()
-    signal.signal(signal.SIGTERM, _terminate)
+    commands.use_home(DEFAULT_HOME)
+    program = str(app.info.name)
+    for info in app.registered_commands:
+        info.help = _help(info.callback)
+    code: str | int | None = 0
+    stop, stderr = Stop(), os.dup(2)  # a command may redirect descriptor 2 to a log file
     try:
-        app(standalone_mode=True)
+        with stop.installed(lambda: os.write(stderr, ANNOUNCEMENT)):
+            app(prog_name=shlex.join(commands.launcher(program)), obj=stop)
+    except SystemExit as e:
+        code = e.code
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
-        sys.exit(e.exit_code)
+        code = e.exit_code
     except BrokenPipeError:
         _discard_stdout()
     except OSError as e:
@@ -81,11 +94,19 @@ def run(app: typer.Typer) -> None:
         if problem is None:
             raise
         print(f"error: {problem}", file=sys.stderr)
-        sys.exit(problem.exit_code)
+        code = problem.exit_code
+    except KeyboardInterrupt:
+        pass
+    os.close(stderr)
+    sys.exit(code if stop.number is None else stop.exit_code)
 
 
-def _terminate(_: int, __: FrameType | None) -> None:
-    raise Terminated
+def _help(command: object) -> str:
+    """The command's docstring; its examples start this program as a user can in this folder, each on one line."""
+    text = re.sub(
+        r"mnist-(pipeline|serving)", lambda m: shlex.join(commands.launcher(m[1])), inspect.getdoc(command) or ""
+    )
+    return text.replace("\n\nExample", "\n\n\b\nExample")
 
 
 def _open_standard_streams() -> None:

@@ -5,6 +5,7 @@ UserError                       1
     DataAnomaliesError          4
     InputError                  5
         ServerError             5   components/validation/trial_server.py
+        LabelMovedError         5   serving/release/shadow.py
     NotPushedError              3   pipeline/kubeflow/entrypoint.py
     NotFinishedError            1   pipeline/kubeflow/watch.py
     ServingClientError          1   serving/client/errors.py, like those below

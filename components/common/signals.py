@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+ANNOUNCEMENT: Final = b"stopping...\n"
 GRACE_S: Final = 10.0  # for a checkpoint and clean-up; then the process exits, as after kill -9
 
 
@@ -64,7 +65,7 @@ class Stop:
     def check(self) -> None:
         """Raise KeyboardInterrupt or Terminated if a signal has arrived, even if its exception was caught."""
         if self.number is not None:
-            raise Terminated if self.number == signal.SIGTERM else KeyboardInterrupt
+            _raise(self.number, None)
 
     def _handle(self, number: int, _: object) -> None:
         self.number = self.number or number
@@ -87,6 +88,42 @@ class Stop:
     def _exit_after_grace(self) -> None:
         if not self._left.wait(GRACE_S):
             os._exit(self.exit_code)
+
+
+@contextmanager
+def only_raised() -> Iterator[None]:
+    """During the block, inside that of `Stop.installed`, a signal raises and does nothing else: no deadline follows.
+
+    For a server in the foreground, which ends in order, however long that takes. Only in the main thread.
+    """
+    wakeup_before = signal.set_wakeup_fd(-1)
+    before = {n: signal.signal(n, _raise) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup_before)
+
+
+def _raise(number: int, _: object) -> None:
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def exit_at_once() -> None:
+    """Handle both signals by ending the process, without a traceback; except those that the process ignores.
+
+    For the time before and after the block of `Stop.installed`, when there is nothing to finish.
+    """
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _exit_at_once)
+
+
+def _exit_at_once(number: int, _: object) -> None:
+    with suppress(OSError):  # stderr is closed
+        os.write(2, ANNOUNCEMENT)
+    os._exit(128 + number)
 
 
 @contextmanager

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from components.common import contract
+from components.common.commands import command
 from components.common.errors import InputError
 
 FILE_NAME: Final = "manifest.json"
 FORMAT: Final = 1
-PUSH_AGAIN: Final = "Roll back to another version (python -m serving rollback VERSION), or push again: make pipeline"
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,15 @@ def read(folder: Path) -> Manifest:
             raise ValueError("files is not an object")
         return found
     except FileNotFoundError:
-        raise InputError(f"{folder}: has no {FILE_NAME}, so it cannot be verified", PUSH_AGAIN) from None
+        raise InputError(f"{folder}: has no {FILE_NAME}, so it cannot be verified", _push_again()) from None
     except OSError as e:
-        raise InputError(f"{path}: cannot be read ({e.strerror})", PUSH_AGAIN) from e
+        raise InputError(f"{path}: cannot be read ({e.strerror})", _push_again()) from e
     except (ValueError, TypeError, RecursionError) as e:
-        raise InputError(f"{path}: not a manifest ({e})", PUSH_AGAIN) from e
+        raise InputError(f"{path}: not a manifest ({e})", _push_again()) from e
+
+
+def _push_again() -> str:
+    return f"Run the pipeline again, or serve another version: {command('serving', 'rollback')}"
 
 
 def sha256(path: Path) -> str:
@@ -134,7 +138,7 @@ def _opened(path: Path) -> BufferedReader:
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
-    raise InputError(f"{path}: not a regular file", PUSH_AGAIN)
+    raise InputError(f"{path}: not a regular file", _push_again())
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
@@ -145,7 +149,7 @@ def file_hashes(folder: Path) -> dict[str, str]:
     """
 
     def refuse(error: OSError) -> NoReturn:
-        raise InputError(f"{error.filename}: cannot be read ({error.strerror})", PUSH_AGAIN) from error
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})", _push_again()) from error
 
     paths = []
     for root, folders, names in os.walk(folder, onerror=refuse):
@@ -165,11 +169,11 @@ def verify(folder: Path) -> Manifest:
     """
     manifest = read(folder)
     if str(manifest.version) != folder.name:
-        raise InputError(f"{folder}: its manifest is for version {manifest.version}", PUSH_AGAIN)
+        raise InputError(f"{folder}: its manifest is for version {manifest.version}", _push_again())
     if manifest.blessed is not True or manifest.infra_blessed is not True:
-        raise InputError(f"{folder}: its manifest does not say that the model was blessed", PUSH_AGAIN)
+        raise InputError(f"{folder}: its manifest does not say that the model was blessed", _push_again())
     if changed := changed_files(manifest, folder):
-        raise InputError(f"{folder}: changed since it was pushed: {', '.join(changed)}", PUSH_AGAIN)
+        raise InputError(f"{folder}: changed since it was pushed: {', '.join(changed)}", _push_again())
     return manifest
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.common import contract
+from components.common.commands import command
 from components.common.errors import InputError
 from components.versions.manifest import is_foreign
 from components.versions.publish import versions
@@ -81,7 +82,7 @@ def read_release(home_root: Path) -> Release:
     except (ValueError, TypeError, KeyError, RecursionError) as e:
         raise InputError(
             f"{path}: damaged ({e})",
-            "Delete it, then: python -m serving promote VERSION (what was served before: python -m serving history)",
+            f"Delete it, and promote the version that was served before. To see which: {command('serving', 'history')}",
         ) from e
 
 

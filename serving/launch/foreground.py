@@ -9,8 +9,9 @@ import sys
 from typing import Final, NoReturn
 
 from components.common.command_line import say
+from components.common.commands import command
 from components.common.errors import InputError
-from components.common.signals import postponed
+from components.common.signals import only_raised, postponed
 from serving.launch import backends, server
 from serving.launch.backends import Choice, Preferred, Setup
 
@@ -31,16 +32,17 @@ def serve(setup: Setup, preferred: Preferred, parent: int | None) -> NoReturn:
     choice = register(setup, preferred, pull=parent is None)
     say(f"serving with the {choice.name} backend ({choice.why})")
     if choice.name != "container":
-        command = backends.command(choice, setup)
-        os.execvpe(command[0], command, backends.environment(choice))
-    try:
-        backends.run_container(choice, setup)
-        code = backends.container_of(choice.program, setup).wait()
-    except KeyboardInterrupt:
-        code = 0
-    finally:
-        with postponed():  # a second signal must not leave the container behind
-            server.stop(setup.home, drained=parent is not None)
+        words = backends.command(choice, setup)
+        os.execvpe(words[0], words, backends.environment(choice))
+    with only_raised():
+        try:
+            backends.run_container(choice, setup)
+            code = backends.container_of(choice.program, setup).wait()
+        except KeyboardInterrupt:
+            code = 0
+        finally:
+            with postponed():  # a second signal must not leave the container behind
+                server.stop(setup.home, drained=parent is not None)
     sys.exit(code)
 
 
@@ -49,7 +51,7 @@ def register(setup: Setup, preferred: Preferred, *, pull: bool = True) -> Choice
     with server.locked(setup.folder):
         running = server.find(setup.home)
         if running and not running.stopping:
-            raise InputError(f"{running} already serves this home", "Stop it first: make stop")
+            raise InputError(f"{running} already serves this home", f"Stop it first: {command('serving', 'down')}")
         server.stop(setup.home)
         choice = server.prepare(setup, preferred, pull=pull)
         server.register(choice, setup, os.getpid(), "its terminal")

@@ -1,4 +1,4 @@
-"""Checks which versions are proven: present, blessed, and unchanged since the push. Only these get a label."""
+"""Checks which versions are verified: present, blessed, and unchanged since the push. Only these get a label."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_pushed(home: Path, version: int) -> None:
 
 
 def loaded_versions(home: Path, release: Release) -> set[int]:
-    """Return the versions that the server loads. Once one is stable, versions without a label must be proven."""
+    """Return the versions that the server loads. Once one is stable, versions without a label must be verified."""
     versions = served_versions(home, release)
     if release.stable is None:
         return versions

@@ -16,6 +16,7 @@ from typing import Final
 import psutil
 
 from components.common import contract, files
+from components.common.commands import command
 from components.common.errors import InputError
 from components.common.files import write_durably
 from components.common.ports import version_states
@@ -89,7 +90,7 @@ def require(home: Path) -> Running:
     """Return the server of a home. Raises InputError if none is running."""
     running = find(home)
     if running is None:
-        raise InputError(f"{home}: no server is running", "Start one: make serve")
+        raise InputError(f"{home}: no server is running", f"Start one: {command('serving', 'up')}")
     return running
 
 
@@ -158,7 +159,7 @@ def prepare(setup: Setup, preferred: Preferred, *, pull: bool = True) -> Choice:
     """
     if not pushed_versions(setup.home):
         base = setup.models / contract.MODEL_NAME
-        raise InputError(f"{base}: no version has been pushed", "Run the pipeline first: make pipeline")
+        raise InputError(f"{base}: no version has been pushed", f"Run the pipeline first: {command('pipeline', 'run')}")
     release = read_release(setup.home)
     needed = {*release.labels.values()} or {max(served_versions(setup.home, release))}
     for version in needed:
@@ -173,8 +174,7 @@ def prepare(setup: Setup, preferred: Preferred, *, pull: bool = True) -> Choice:
             except OSError as e:
                 raise InputError(
                     f"port {port} cannot be used ({e.strerror})",
-                    "Stop the process that uses it (make stop, if it is this product in another home), or choose other "
-                    "ports: --grpc-port N --rest-port N",
+                    "Stop the process that uses it, or choose other ports: --grpc-port N --rest-port N",
                 ) from e
     choice = backends.choose(preferred, pull=pull)
     setup.folder.mkdir(parents=True, exist_ok=True)
@@ -235,7 +235,8 @@ def _check_same(running: Running, setup: Setup, preferred: Preferred) -> None:
     ):
         if wanted not in (found, "auto"):
             raise InputError(
-                f"{name} {wanted}: the server of this home is running with {found}", "Stop it first: make stop"
+                f"{name} {wanted}: the server of this home is running with {found}",
+                f"Stop it first: {command('serving', 'down')}",
             )
 
 
@@ -274,7 +275,9 @@ def _wait(running: Running, setup: Setup, labelled: set[int], log_start: int) ->
         for number in states.keys() & labelled:
             if states[number]["status"]["error_code"] != "OK":
                 message = states[number]["status"]["error_message"]
-                raise InputError(f"version {number} does not load: {message}", "Roll back: python -m serving rollback")
+                raise InputError(
+                    f"version {number} does not load: {message}", f"Roll back: {command('serving', 'rollback')}"
+                )
         if not running.is_alive():
             ended = "ended"
             break

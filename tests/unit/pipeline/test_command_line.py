@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from components.common.home import RESULT_FILE, Home
+from pipeline import summary
 from pipeline.run import Result, latest_result, save
 from tests.conftest import ROOT, Done, environment, pipeline_command
+from tests.support import serving_commands
 from tests.support.command import in_process
+from tests.support.pushed import push
 
 HEAVY = ("tensorflow", "tfx", "apache_beam", "ml_metadata", "tensorflow_transform", "keras", "pandas")
 SHOW_MODULES = """
@@ -159,3 +162,29 @@ def test_status_shows_the_latest_run_after_the_clock_was_set_back(tmp_path: Path
         if number == 0:
             os.utime(home.logs("0") / RESULT_FILE, (4e9, 4e9))  # in the year 2096
     assert latest_result(home).run_id == "2"
+
+
+def test_a_new_version_that_is_not_served_yet_is_named(tmp_path: Path) -> None:
+    for version, accuracy in ((4, 0.98), (5, 0.99)):
+        created = f"2026-01-0{version}T12:30:00+00:00"
+        push(tmp_path, version, created_utc=created, metrics={"sparse_categorical_accuracy": accuracy})
+    (tmp_path / "logs" / "run").mkdir(parents=True)
+    (tmp_path / "logs" / "run" / "run.json").write_text('{"run_id": "run", "status": "pushed", "pushed_version": "5"}')
+    assert "not served" not in in_process("status", "--home", tmp_path).stdout
+    assert serving_commands.run("promote", "4", "--home", tmp_path).code == 0
+    pinned = in_process("status", "--home", tmp_path).stdout
+    assert "version 5 is not served yet: version 4 is stable" in pinned
+    assert "stable  4  pushed 2026-01-04 12:30 UTC, test accuracy 0.9800" in pinned
+    assert "new     5  pushed 2026-01-05 12:30 UTC, test accuracy 0.9900" in pinned
+    assert f"promote 5 --home {tmp_path}" in pinned
+    serving_commands.run("canary", "5", "--home", tmp_path)
+    assert "version 5 is the canary" in in_process("status", "--home", tmp_path).stdout
+    serving_commands.run("promote", "5", "--home", tmp_path)
+    assert "version 4" not in in_process("status", "--home", tmp_path).stdout
+
+
+def test_a_run_that_pushed_nothing_says_so_and_what_to_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    summary.show(Result("run", status="not_blessed"), tmp_path)
+    shown = capsys.readouterr().out
+    assert "nothing was pushed; what was served before stays" in shown
+    assert "not_blessed" not in shown

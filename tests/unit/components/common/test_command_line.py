@@ -23,7 +23,7 @@ def test_a_user_without_home_and_name_has_a_home_folder(
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     monkeypatch.setattr(sys, "argv", ["pipeline"])
-    app = command_line.application("")
+    app = command_line.application("pipeline", "")
     app.command()(lambda: print(Path.home()))
     with pytest.raises(SystemExit):
         command_line.run(app)
