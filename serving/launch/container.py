@@ -84,7 +84,7 @@ class Container:
 
     def stop(self) -> None:
         """Send SIGTERM, and SIGKILL STOP_GRACE_S later."""
-        call(self.engine, "stop", "--time", str(STOP_GRACE_S), self.name)
+        call(self.engine, "stop", "-t", str(STOP_GRACE_S), self.name)
 
     def remove(self, log_file: Path | None = None) -> None:
         """Kill and remove it if it exists, after appending its log to `log_file`."""
