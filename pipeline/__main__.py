@@ -153,6 +153,8 @@ def gc(
     """Remove artifacts and logs of older runs, and what killed runs left behind.
 
     Pushed versions, and what `validate` and the cache of the kept runs need, stay. Each run does the same at its end.
+
+    Example: mnist-pipeline gc --dry-run
     """
     from pipeline import settings as settings_module
     from pipeline.run import collect_garbage

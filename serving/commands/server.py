@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Final
@@ -23,6 +24,7 @@ BackendOption = Annotated[
 ]
 GRPC_PORT: Final = 8500
 REST_PORT: Final = 8501
+STATUS_TIMEOUT_S: Final = 2.0
 GrpcPort = Annotated[int | None, typer.Option(help=f"Port for gRPC, on loopback; default: {GRPC_PORT}.")]
 RestPort = Annotated[int | None, typer.Option(help=f"Port for REST and monitoring, on loopback; default: {REST_PORT}.")]
 
@@ -47,7 +49,10 @@ def up(
     owner: Annotated[Path | None, typer.Option(hidden=True, help="Folder that names the container.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Start a server for the pushed model and wait until it is ready."""
+    """Start a server for the pushed model and wait until it is ready.
+
+    Example: mnist-serving up --backend embedded --grpc-port 8500 --rest-port 8501
+    """
     from serving.launch import backends, foreground, server
 
     running = server.find(home.resolve())
@@ -68,7 +73,10 @@ def up(
 
 
 def down(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Stop the server of a home after it completes the requests in flight."""
+    """Stop the server of a home after it completes the requests in flight.
+
+    Example: mnist-serving down
+    """
     from serving.launch import server
 
     stopped = server.stop(home.resolve())
@@ -79,20 +87,28 @@ def down(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
 
 
 def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show the server of a home and the versions that it has loaded."""
+    """Show the server of a home, the versions that it has loaded, and which of them answers.
+
+    Example: mnist-serving status
+    """
     from components.versions.release import read_release
     from serving.launch import server
 
     running = server.require(home.resolve())
-    states = version_states(running.rest_port)
-    release = read_release(home.resolve())
+    for _ in range(2):  # a label may move between the requests
+        release, states = read_release(home.resolve()), version_states(running.rest_port)
+        served = _served(running.grpc_port, release.labels)
+        if release.labels.items() <= served.items():
+            break
     if as_json:
-        say(json.dumps({**asdict(running), "versions": states, "labels": release.labels, "pending": release.pending}))
+        shown = {"versions": states, "served": served, "labels": release.labels, "pending": release.pending}
+        say(json.dumps(asdict(running) | shown))
         return
     say(f"{running.backend} backend, {running}, log: {running.log_file}")
     say(f"gRPC 127.0.0.1:{running.grpc_port}, REST 127.0.0.1:{running.rest_port}")
     say(f"versions: {_list_states(states)}")
     say(f"labels: {', '.join(f'{label} {number}' for label, number in release.labels.items()) or 'none'}")
+    say(f"answers: {', '.join(f'{label} {number}' for label, number in served.items()) or 'none'}")
     if release.pending:
         say("in progress or killed: {action} {version} (run the command again to finish)".format(**release.pending))
 
@@ -102,7 +118,10 @@ def signatures(
     version: Annotated[int | None, typer.Option(help="Which version; default: the newest.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the inputs and outputs of the served model."""
+    """Show the inputs and outputs of the served model.
+
+    Example: mnist-serving signatures
+    """
     from components.common import contract
     from serving.client import connect
     from serving.client.signatures import describe
@@ -122,6 +141,24 @@ def signatures(
             for direction, infos in signature.items()
         }
         say(f"{name}: {shown['inputs']} -> {shown['outputs']}")
+
+
+def _served(grpc_port: int, labels: Iterable[str]) -> dict[str, int]:
+    """The version that answers requests with each label, and without one ("unlabelled"); {} while none answers."""
+    from components.common import contract
+    from serving.client import connect
+    from serving.client.errors import ServingClientError
+
+    found = {}
+    with connect(f"127.0.0.1:{grpc_port}", timeout_s=STATUS_TIMEOUT_S, attempts=1) as client:
+        for label in ("unlabelled", *labels):
+            try:
+                found[label] = client.metadata(
+                    contract.MODEL_NAME, label=None if label == "unlabelled" else label
+                ).version
+            except ServingClientError:
+                continue
+    return found
 
 
 def _list_states(states: list[dict[str, object]]) -> str:

@@ -79,6 +79,7 @@ def test_every_node_has_a_log_and_the_terminal_shows_none_of_it(first: Done, hom
     assert "INFO" in (logs / "Trainer.log").read_text()
     lines = [line for line in first.stderr.splitlines() if line.strip()]
     assert [line.split()[0] for line in lines[1:]] == list(first.states)
+    assert lines[-1].endswith(f" s  version {first.json['pushed_version']}")
 
 
 def test_the_pushed_model_predicts_as_in_its_evaluation(first: Done, home: Path) -> None:

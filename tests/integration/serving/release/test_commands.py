@@ -39,9 +39,16 @@ def test_a_comparison_recommends_promote_or_withdraw(home: Home) -> None:
 
 def test_status_and_query_use_the_labels(home: Home) -> None:
     decisions.promote(home.path, 2)
-    assert serving(home, "status", "--json").json["labels"] == {"stable": 2, "canary": 2}
+    status = serving(home, "status", "--json").json
+    assert status["labels"] == {"stable": 2, "canary": 2}
+    assert status["served"] == {"unlabelled": 2, "stable": 2, "canary": 2}
     assert serving(home, "query", "--count", "1", "--json").json["version"] == 2
     assert "images DT_UINT8 [-1, 28, 28] -> " in serving(home, "signatures").stdout
+    unknown = serving(home, "query", "--count", "1", "--version", "99")
+    (status_again,) = printed_commands(unknown.stderr)
+    assert (unknown.code, paste(status_again).code) == (5, 0)
+    decisions.canary(home.path, 4)
+    assert "answers: unlabelled 4, stable 2, canary 4" in serving(home, "status").stdout
 
 
 def test_a_comparison_is_never_of_mixed_versions(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
