@@ -133,6 +133,8 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     for node in result.nodes:
         say(f"{node['id']:<18} {node['state']:<8} {node['seconds']:6.1f} s")
     summary.show(result, home)
+    for line in result.drift:
+        say(f"drift: {line}")
     if result.error:
         say(result.error)
     if size:

@@ -20,7 +20,7 @@ from components.common.files import write_durably
 from components.common.home import RESULT_FILE, Home
 from components.common.settings import REAL_MNIST
 from components.common.signals import Stop
-from components.data import idx, mnist
+from components.data import idx, mnist, split
 from components.data.idx import IdxFiles
 from components.data.mirrors import Report
 from pipeline.failure import DATABASE_LOCKED, explain
@@ -51,6 +51,7 @@ class Result:
     nodes: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     startup_seconds: float = 0.0
+    drift: list[str] = field(default_factory=list)
     error: str | None = None
     exit_code: int = 1
 
@@ -59,12 +60,17 @@ class Result:
 
 
 def prepare_data(settings: Settings, home: Home, report: Report) -> IdxFiles:
-    """The checked IDX files of `data.source`; the real MNIST is downloaded. Raises InputError."""
+    """The checked IDX files of `data.source`; the real MNIST is downloaded. Raises InputError.
+
+    Args:
+        report: called with one line of progress or one warning at a time.
+    """
     if settings.data.source == REAL_MNIST:
         files = mnist.fetch_mnist(home.data(REAL_MNIST), report)
     else:
         files = idx.locate(Path(settings.data.source).expanduser().resolve())
-    idx.check(files, settings.data)
+    for warning in split.check(files, settings.data):
+        report(warning)
     return files
 
 
@@ -231,6 +237,9 @@ def _run(
     result.metrics = {name: round(value, 6) for name, value in outcome.metrics.items()}
     result.blessed, result.infra_blessed = outcome.blessed, outcome.infra_blessed
     result.checks = [asdict(check) for check in outcome.checks]
+    result.drift = outcome.drift
+    for line in result.drift:
+        print(f"drift: {line}", file=stream)
     if result.error is None:
         result.status = "pushed" if outcome.pushed_destination else "not_blessed"
         result.exit_code = EXIT_CODES[result.status]

@@ -71,6 +71,8 @@ def wait(
         save(result, logs)
     except OSError as e:
         raise InputError(f"{logs}: cannot be written ({e.strerror})", "Name another home: --home DIR") from e
+    for line in result.drift:
+        print(f"drift: {line}", file=stream)
     return result
 
 

@@ -238,11 +238,14 @@ def test_anomalies_stop_the_run_before_training(pipeline: Pipeline, tmp_path: Pa
     spoiled = write_data_set(tmp_path / "data", train=300, test=100)
     images, _ = digits(300, seed=0)
     write_idx(spoiled / NAMES[0], 255 - images)
+    _, labels = digits(100, seed=1)
+    write_idx(spoiled / NAMES[3], np.where(np.isin(labels, [3, 7]), 1, labels).astype(np.uint8))
     home = tmp_path / "home"
     done = pipeline(*quick(spoiled, home))
     assert done.code == 4
     assert done.json["status"] == "anomalies"
-    assert "mean_intensity" in done.stderr
+    assert "train: mean_intensity" in done.stderr
+    assert "test: label: no example of class 3, 7: its recall is unknown" in done.json["error"]
     assert done.states["ExampleValidator"] == "failed"
     assert {done.states[node] for node in ("Transform", "Trainer", "Pusher")} == {"skipped"}
     assert versions(home) == []
@@ -287,6 +290,8 @@ def test_other_data_runs_by_configuration_alone_in_a_used_home(
     done = pipeline(*quick(folder, home, *sizes))
     assert done.code == 0, done.stderr
     assert all(check["baseline"] is None for check in done.json["checks"])  # the versions before have other sizes
+    (line,) = (line for line in done.json["drift"] if line.startswith("mean_intensity[train against the data before]"))
+    assert f"drift: {line}" in done.stderr  # and the run goes on
     version = done.json["pushed_version"]
     loaded = tf.saved_model.load(str(home / "serving_model" / "mnist" / version))
     images, labels = digits(100, seed=1, size=16)

@@ -1,0 +1,47 @@
+"""The train statistics of the data that the last runs accepted, in a folder of the home.
+
+A Kubeflow task has neither ML Metadata nor TFX's resolvers, so both orchestrators use files. Two are enough: the newest
+record, and for a run on the same data the one before it, which is always of other data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+_NAME: Final = re.compile(r"([0-9]{1,18})-[0-9a-f]{16}\.pb")
+
+
+def previous(folder: Path, statistics: bytes) -> Path | None:
+    """The newest record of other data; None if there is none."""
+    return next((path for path in reversed(_records(folder)) if path.read_bytes() != statistics), None)
+
+
+def record(folder: Path, statistics: bytes) -> None:
+    """Make this the newest record.
+
+    Its number tells it from an earlier record of the same data, so data that comes and goes is compared every time.
+    """
+    found = _records(folder)
+    if found and found[-1].read_bytes() == statistics:
+        return
+    number = 1 + _number(found[-1]) if found else 1
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".new.{os.getpid()}"
+    temporary.write_bytes(statistics)
+    temporary.replace(folder / f"{number}-{hashlib.sha256(statistics).hexdigest()[:16]}.pb")
+    for path in found[:-1]:
+        path.unlink(missing_ok=True)
+
+
+def _records(folder: Path) -> list[Path]:
+    """The oldest first."""
+    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
+    return sorted(found, key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.name.partition("-")[0])
