@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components.common.errors import InputError
@@ -47,26 +47,27 @@ def test_an_eval_split_as_large_as_the_training_file_is_refused(tmp_path: Path) 
 
 def test_a_file_with_every_class_at_its_end_keeps_its_order(tmp_path: Path) -> None:
     files = data_set(tmp_path, np.tile(np.arange(10, dtype=np.uint8), 30))
-    settings = DataSettings(eval_examples=30)
-    assert split.check(files, settings) == []
-    images, _ = split.read_train_file(files, settings)
+    chosen = DataSettings(eval_examples=30)
+    assert split.check(files, chosen) == []
+    images, _ = split.read_train_file(files, chosen)
     assert positions(images) == list(range(300))
 
 
 def test_a_file_sorted_by_class_is_stratified_with_one_warning(tmp_path: Path) -> None:
     files = data_set(tmp_path, np.repeat(np.arange(10, dtype=np.uint8), 30))
-    settings = DataSettings(eval_examples=50)
-    (warning,) = split.check(files, settings)
+    chosen = DataSettings(eval_examples=50)
+    (warning,) = split.check(files, chosen)
     assert "the last 50 images of" in warning
     assert "none of class 0, 1, 2, 3, 4, 5, 6, 7:" in warning
-    images, labels = split.read_train_file(files, settings)
+    images, labels = split.read_train_file(files, chosen)
     assert np.bincount(labels[-50:]).tolist() == [5] * 10
     assert sorted(positions(images)) == list(range(300))
     assert positions(images) != list(range(300))
-    again, _ = split.read_train_file(files, settings)
+    again, _ = split.read_train_file(files, chosen)
     assert positions(images) == positions(again)
 
 
+@settings(deadline=None)  # a busy machine
 @given(st.lists(st.integers(0, 9), min_size=2, max_size=200), st.data())
 def test_a_stratified_order_is_a_permutation_with_the_frequencies_of_the_classes(
     values: list[int], data: st.DataObject
@@ -85,6 +86,7 @@ def test_a_stratified_order_is_a_permutation_with_the_frequencies_of_the_classes
     )
 
 
+@settings(deadline=None)  # a busy machine
 @given(st.lists(st.integers(0, 255), min_size=1, max_size=50), st.data())
 def test_a_class_is_left_out_only_if_the_file_has_enough_of_it(values: list[int], data: st.DataObject) -> None:
     count = data.draw(st.integers(1, len(values)))
