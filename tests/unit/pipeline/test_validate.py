@@ -11,6 +11,7 @@ import pytest
 
 from components.common.errors import InputError
 from components.common.home import Home
+from components.validation.trial_server import ServerError, serving
 from pipeline import validate
 from pipeline.validate import Row
 
@@ -37,3 +38,10 @@ def test_the_rows_are_all_about_one_version(
             validate.validate(Home(tmp_path), None, print)
         return
     assert validate.validate(Home(tmp_path), None, print) == (version, [Row("server", True, f"version {version}")])
+
+
+def test_the_error_of_a_command_is_passed_on_without_its_prefix(tmp_path: Path) -> None:
+    with pytest.raises(ServerError) as caught:
+        serving("status", "--home", str(tmp_path))
+    assert caught.value.problem == f"{tmp_path}: no server is running"
+    assert caught.value.remedy.startswith("Start one: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,7 +14,11 @@ import pytest
 
 from components.common import commands
 from components.common.commands import command
+from pipeline.__main__ import app as pipeline_app
+from serving.__main__ import app as serving_app
 from tests.conftest import ROOT, environment
+from tests.support import serving_commands
+from tests.support.command import in_process
 
 
 @pytest.fixture(autouse=True)
@@ -71,11 +76,27 @@ def test_another_python_is_told_what_to_run(program: str) -> None:
     assert line.endswith("setup") or line.endswith("status --home '/a b'")
 
 
-@pytest.mark.parametrize("program", ["serving", "pipeline"])
-def test_help_shows_examples_that_can_be_pasted(program: str) -> None:
-    script = Path(sys.executable).with_name(f"mnist-{program}")
-    listed = subprocess.run([script, "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert f"Usage: {shlex.join(commands.launcher(program))} " in listed
+def test_the_scripts_are_installed() -> None:
+    for program in ("serving", "pipeline"):
+        script = Path(sys.executable).with_name(f"mnist-{program}")
+        done = subprocess.run([script, "--help"], cwd=ROOT, capture_output=True, text=True)
+        assert f"Usage: {shlex.join(commands.launcher(program))} " in done.stdout
+
+
+COMMANDS = [
+    *(("serving", info.callback.__name__) for info in serving_app.registered_commands if info.callback),
+    *(("pipeline", info.callback.__name__.rstrip("_")) for info in pipeline_app.registered_commands if info.callback),
+]
+
+
+@pytest.mark.parametrize(("program", "name"), COMMANDS)
+def test_the_help_of_each_command_has_an_example_that_can_be_pasted(program: str, name: str) -> None:
+    run = {"serving": serving_commands.run, "pipeline": in_process}[program]
+    start = shlex.join(commands.launcher(program))
+    examples = re.findall(rf"^ +(?:Examples?: )?{re.escape(start)} (.*)$", run(name, "--help").stdout, re.MULTILINE)
+    assert examples
+    for example in examples:  # unknown options are refused before --help is shown
+        assert run(*shlex.split(example), "--help").code == 0
 
 
 def test_a_setting_given_to_make_as_a_variable_is_noticed() -> None:
