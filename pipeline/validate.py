@@ -20,6 +20,7 @@ from components.validation.reference_predictions import SAME_PROBABILITY
 from components.validation.trial_server import ServerError, serving
 from components.versions import manifest, release
 from components.versions.manifest import Manifest
+from pipeline.run import check_metadata
 
 FAILED_EXIT_CODE: Final = 6
 START_TIMEOUT_S: Final = 120.0
@@ -53,8 +54,10 @@ def validate(home: Home, label: str | None, notify: Callable[[str], object]) -> 
         The version and the rows, up to the first that failed.
 
     Raises:
-        InputError: nothing was pushed, no server can be started, it stops, or the served version changes again.
+        InputError: the database cannot be read, nothing was pushed, no server can be started, it stops, or the served
+            version changes again.
     """
+    check_metadata(home.metadata)
     with contextlib.ExitStack() as stack:
         try:
             server = stack.enter_context(_server(home, notify))
@@ -87,8 +90,9 @@ def _server(home: Home, notify: Callable[[str], object]) -> Iterator[dict[str, A
 
 def _unservable(home: Home, label: str | None) -> tuple[int, list[Row]] | None:
     """A failed row if no server starts because the version to be served is not the one that was pushed."""
-    newest = release.pushed_versions(home.root)[-1:]
-    labelled = release.read_release(home.root).labels.get(label or "stable")
+    decided = release.read_release(home.root)
+    newest = sorted(release.served_versions(home.root, decided))[-1:]
+    labelled = decided.labels.get(label or "stable")
     for version in newest if labelled is None else [labelled]:
         try:
             manifest.verify(home.serving_model / str(version))
@@ -154,9 +158,7 @@ class _Proof:
 
     def _record(self) -> str:
         from pipeline import lineage
-        from pipeline.run import check_metadata
 
-        check_metadata(self._home.metadata)
         with lineage.opened(self._home.metadata) as store:
             self._pushed = lineage.pushed_version(store, self.version)
         if self._pushed is None:
