@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.unprivileged import unprivileged
 from tools import setup
-from tools.setup import sync
+from tools.setup import has_cache, sync
 
 UV = Path(sys.executable).with_name("uv")
 
@@ -95,3 +96,14 @@ def test_a_lock_that_is_a_symlink_is_refused_and_its_target_kept(
         setup.main()
     assert ".setup.lock cannot be written" in capsys.readouterr().err
     assert (tmp_path / "precious").read_text() == "content"
+
+
+def test_a_home_folder_that_cannot_be_written_is_no_place_for_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "read-only").mkdir(mode=0o555)
+    for home, expected in ((tmp_path / "read-only", False), (tmp_path / "new", True)):
+        monkeypatch.setenv("HOME", str(home))
+        with unprivileged():
+            assert has_cache({}) is expected
+    assert has_cache({"UV_CACHE_DIR": "elsewhere"})
