@@ -138,21 +138,30 @@ def install() -> None:
     step("install this project", *local, *packages)
 
 
+def is_ready(state: str) -> bool:
+    return STAMP.exists() and STAMP.read_text() == state
+
+
 def main() -> None:
     check_machine()
     state = wanted_state()
+    if is_ready(state):  # without the lock: the checkout may be read-only
+        return
     # If two `make` processes run in one clone, the second waits here and then finds the stamp.
     try:
         descriptor = os.open(ROOT / ".setup.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)  # not through a link
     except OSError as e:
-        refuse(f"{ROOT / '.setup.lock'} cannot be written ({e.strerror}).", "Delete it, or clone to another folder.")
+        refuse(
+            f"{ROOT / '.setup.lock'} cannot be written ({e.strerror}).",
+            "Run make setup as the owner, delete the file, or clone to another folder.",
+        )
     with open(descriptor) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print("setup: waiting for another setup in this clone", file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if STAMP.exists() and STAMP.read_text() == state:
+        if is_ready(state):
             return
         started = time.monotonic()
         install()

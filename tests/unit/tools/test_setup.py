@@ -107,3 +107,18 @@ def test_a_home_folder_that_cannot_be_written_is_no_place_for_the_cache(
         with unprivileged():
             assert has_cache({}) is expected
     assert has_cache({"UV_CACHE_DIR": "elsewhere"})
+
+
+def test_a_read_only_checkout_that_is_set_up_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checkout").mkdir()
+    monkeypatch.setattr(setup, "ROOT", tmp_path / "checkout")
+    monkeypatch.setattr(setup, "STAMP", tmp_path / "stamp")
+    monkeypatch.setattr(setup, "wanted_state", lambda: "up to date")
+    monkeypatch.setattr(setup, "MIN_FREE_BYTES", 0)
+    (tmp_path / "checkout").chmod(0o555)
+    with unprivileged():
+        with pytest.raises(SystemExit) as refused:
+            setup.main()
+        (tmp_path / "stamp").write_text("up to date")
+        setup.main()
+    assert refused.value.code == setup.EXIT_ENVIRONMENT
