@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from components.common.commands import command
 from components.common.errors import CHANGE_PERMISSIONS, DataAnomaliesError, InputError, from_os_error
-from components.common.files import write_durably
+from components.common.files import check_utf_8, write_durably
 from components.common.home import RESULT_FILE, Home
 from components.common.settings import REAL_MNIST
 from components.common.signals import Stop
@@ -68,7 +68,9 @@ def prepare_data(settings: Settings, home: Home, report: Report) -> IdxFiles:
     if settings.data.source == REAL_MNIST:
         files = mnist.fetch_mnist(home.data(REAL_MNIST), report)
     else:
-        files = idx.locate(Path(settings.data.source).expanduser().resolve())
+        source = Path(settings.data.source).expanduser().resolve()
+        check_utf_8(source)
+        files = idx.locate(source)
     for warning in split.check(files, settings.data):
         report(warning)
     return files

@@ -14,17 +14,15 @@ import typer
 
 from components.common import commands
 from components.common.commands import DEFAULT_HOME as DEFAULT_HOME
-from components.common.errors import InputError, UserError, from_os_error
+from components.common.errors import UserError, from_os_error
+from components.common.files import check_utf_8
 from components.common.signals import ANNOUNCEMENT, Stop
 
 
 def _home(text: str | Path) -> Path:  # typer passes the default as a Path
     if not str(text).strip():
         raise typer.BadParameter("is empty; name a folder")
-    try:
-        os.path.realpath(text).encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{text}: the home's path is not valid UTF-8", "Name another home: --home DIR") from None
+    check_utf_8(Path(text))
     commands.use_home(Path(text))
     return Path(text)
 

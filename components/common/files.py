@@ -32,6 +32,14 @@ def write_durably(path: Path, content: str) -> None:
         raise cannot_write(path, e) from e
 
 
+def check_utf_8(path: Path) -> None:
+    """Raise InputError if a path, with its links resolved, is not UTF-8, which protocol buffers require."""
+    try:
+        os.path.realpath(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path}: the path is not valid UTF-8", "Use another folder.") from None
+
+
 def sync(path: Path) -> None:
     """Flush a file, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -119,6 +119,12 @@ def test_a_home_whose_path_is_not_utf_8_is_refused(tmp_path: Path, command: str)
     assert "not valid UTF-8" in done.stderr
 
 
+def test_a_data_source_whose_path_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / os.fsdecode(b"\xff")
+    source.mkdir()
+    refused(in_process("run", "--home", tmp_path / "home", "--set", f"data.source={source}"), tmp_path)
+
+
 @pytest.mark.parametrize(("umask", "most"), [(0o000, 0o755), (0o002, 0o775), (0o077, 0o700)])
 def test_nobody_else_may_change_what_a_command_writes(home: Path, umask: int, most: int) -> None:
     before = os.umask(umask)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import tarfile
 import threading
 from collections import Counter
@@ -20,6 +19,7 @@ from components.common.errors import InputError
 from components.data import mirrors
 from components.data.mnist import MNIST_SHA256, fetch_mnist
 from tests.support.synthetic import NAMES, write_data_set
+from tests.support.unprivileged import unprivileged
 
 
 class Mirror(ThreadingHTTPServer):
@@ -226,10 +226,9 @@ def test_files_of_a_killed_fetch_are_removed(tmp_path: Path, mirror: Mirror, sha
     assert left_behind(tmp_path) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="cannot write"):
+    with unprivileged(), pytest.raises(InputError, match="cannot write"):
         fetch_mnist(tmp_path / "data", lambda line: None, (), None)
 
 
