@@ -51,7 +51,9 @@ DEAD_PROXIES = {
 
 
 def environment() -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if k != "MNIST_TFX_HOME"} | {"COLUMNS": "200"} | DEAD_PROXIES
+    """The environment of the commands. Their server is the embedded one, even if this machine has an engine and image."""
+    inherited = {"SERVING_BACKEND": "embedded"} | {k: v for k, v in os.environ.items() if k != "MNIST_TFX_HOME"}
+    return inherited | {"COLUMNS": "200"} | DEAD_PROXIES
 
 
 Pipeline = Callable[..., Done]
@@ -81,6 +83,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def quick(data: Path, home: Path, *more: str) -> Sequence[str]:
-    """Arguments of a small, fast `run`."""
-    config = str(ROOT / "configs" / "quick.toml")
-    return ["run", "--json", "--config", config, "--home", str(home), "--set", f"data.source={data}", *more]
+    """Arguments of a small, fast `run`, without a container."""
+    arguments = ["run", "--json", "--config", str(ROOT / "configs" / "quick.toml"), "--home", str(home)]
+    return [*arguments, "--set", f"data.source={data}", "--set", "serving.backend=embedded", *more]
