@@ -12,6 +12,7 @@ import io
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,14 +51,17 @@ class Container:
     def log_command(self) -> str:
         return f"{self.engine} logs {self.name}"
 
-    def state(self) -> str | None:
+    def state(self, attempts: int = 3) -> str | None:
         """Return the engine's word for its state, such as "running" or "exited"; None if it does not exist."""
         try:
             return call(self.engine, "container", "inspect", "--format", "{{.State.Status}}", self.name).strip()
         except InputError:
-            if call(self.engine, "ps", "--all", "--quiet", "--filter", f"name=^{self.name}$"):
+            if not call(self.engine, "ps", "--all", "--quiet", "--filter", f"name=^{self.name}$"):
+                return None
+            if attempts == 1:
                 raise
-            return None
+        time.sleep(0.2)  # it is being created
+        return self.state(attempts - 1)
 
     def is_running(self) -> bool:
         return self.state() in ("running", "paused", "stopping")

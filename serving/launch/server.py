@@ -201,7 +201,7 @@ def stop(home: Path, *, drained: bool = False) -> Running | None:
     if alive:
         write_durably(home / "serving" / STATE_FILE, json.dumps(asdict(replace(running, stopping=True))))
         try:
-            if running.backend != "embedded" and not drained and version_states(running.rest_port):
+            if running.backend != "embedded" and not drained:
                 from serving.launch.drain import drain
 
                 drain(running.grpc_port)

@@ -6,9 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Final
 
-from components.common import ROOT
+from components.common.errors import InputError
 from components.common.ports import version_states
 from serving.launch.container import Container, call
 from tests.containers.journal import Journal
@@ -57,7 +58,8 @@ def _kill_server(home: Home) -> str:
     if home.container.state() is None:
         home.up()
     # All processes in the container but its init, which then ends.
-    call(home.engine, "exec", home.container.name, "sh", "-c", "kill -9 -1; true")
+    with suppress(InputError):  # the shell is among them
+        call(home.engine, "exec", home.container.name, "sh", "-c", "kill -9 -1")
     wait_for(lambda: not home.container.is_running(), GONE_S)
     return f"{_status(home)}, up exit {home.up().code}, containers {home.containers()}"
 
@@ -79,9 +81,10 @@ def _terminate_foreground(home: Home) -> str:
 
 def _kill_parent(home: Home) -> str:
     command = [sys.executable, "-c", PARENT, *home.up_command("--foreground")]
-    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as parent:
-        _wait_available(home)
-        parent.kill()
+    parent = launch(command)
+    _wait_available(home)
+    parent.kill()
+    parent.wait()
     wait_for(lambda: home.containers() == 0, GONE_S)
     return f"containers {home.containers()}"
 

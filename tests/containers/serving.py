@@ -38,7 +38,7 @@ def draining(journal: Journal, home: Home) -> None:
     home.push_slow_model()
     journal.step("up with a slow model", "exit 0, container, containers 1", lambda: _up(home))
     journal.step(
-        "down during a request of 6 s", "answered [6000], exit 0, containers 0, ports free", lambda: _drain(home)
+        "down during a request of 6 s", "answered [3000], exit 0, containers 0, ports free", lambda: _drain(home)
     )
 
 
@@ -108,7 +108,7 @@ def _canary(home: Home) -> str:
 def _down(home: Home) -> str:
     done = home.serving("down")
     ports = "in use" if version_states(home.rest_port) else "free"
-    return f"exit {done.code}, containers {home.containers()}, ports {ports}{_problem(done.code, done.stderr)}"
+    return f"exit {done.code}, containers {home.containers()}, ports {ports}{done.stderr}"
 
 
 def _drain(home: Home) -> str:
