@@ -51,7 +51,7 @@ DEAD_PROXIES = {
 
 
 def environment() -> dict[str, str]:
-    """The environment of the commands. Their server is the embedded one, even if this machine has an engine and image."""
+    """The environment of the commands. Their server is the embedded one, even if there is an engine with its image."""
     inherited = {"SERVING_BACKEND": "embedded"} | {k: v for k, v in os.environ.items() if k != "MNIST_TFX_HOME"}
     return inherited | {"COLUMNS": "200"} | DEAD_PROXIES
 
