@@ -14,6 +14,7 @@ from components.common.errors import InputError
 from components.common.signals import only_raised, postponed
 from serving.launch import backends, server
 from serving.launch.backends import Choice, Preferred, Setup
+from serving.launch.prepare import prepare
 
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
@@ -53,7 +54,7 @@ def register(setup: Setup, preferred: Preferred, *, pull: bool = True) -> Choice
         if running and not running.stopping:
             raise InputError(f"{running} already serves this home", f"Stop it first: {command('serving', 'down')}")
         server.stop(setup.home)
-        choice = server.prepare(setup, preferred, pull=pull)
+        choice = prepare(setup, preferred, pull=pull)
         server.register(choice, setup, os.getpid(), "its terminal")
         return choice
 

@@ -16,6 +16,7 @@ from components.common.errors import InputError
 from components.common.ports import free_port
 from serving.launch import backends, foreground, server
 from serving.launch.backends import Setup
+from serving.launch.prepare import prepare
 from serving.release import decisions
 from tests.support import serving_commands
 from tests.support.pushed import folder, push
@@ -32,10 +33,10 @@ def test_a_stable_version_that_was_tampered_with_is_not_started(setup: Setup) ->
     decisions.promote(setup.home, 2)
     (folder(setup.home, 2) / "saved_model.pb").write_bytes(b"another")
     with pytest.raises(InputError, match="changed since it was pushed"):
-        server.prepare(setup, "embedded")
+        prepare(setup, "embedded")
     decisions.rollback(setup.home, 1)
     decisions.promote(setup.home, 3)
-    assert server.prepare(setup, "embedded").name == "embedded"
+    assert prepare(setup, "embedded").name == "embedded"
     assert "versions: 3" in setup.config_file.read_text()
     assert "versions: 2" not in setup.config_file.read_text()
 
@@ -44,12 +45,12 @@ def test_a_deleted_stable_version_is_not_started(setup: Setup) -> None:
     decisions.promote(setup.home, 2)
     folder(setup.home, 2).rename(setup.home / "elsewhere")
     with pytest.raises(InputError, match="version 2 was not pushed, or has been deleted"):
-        server.prepare(setup, "embedded")
+        prepare(setup, "embedded")
 
 
 def test_a_port_in_use_is_reported(setup: Setup) -> None:
     with socket.create_server(("127.0.0.1", setup.rest_port)), pytest.raises(InputError, match=f"{setup.rest_port}"):
-        server.prepare(setup, "embedded")
+        prepare(setup, "embedded")
 
 
 def test_a_home_has_one_server_even_in_the_foreground(setup: Setup) -> None:
@@ -94,7 +95,7 @@ def test_a_server_whose_stop_was_killed_is_stopped_before_the_next_start(
     setup: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     half_stopped = subprocess.Popen(["sleep", "60"])
-    choice = server.prepare(setup, "embedded")
+    choice = prepare(setup, "embedded")
     state = asdict(server.register(choice, setup, half_stopped.pid)) | {"stopping": True}
     (setup.folder / server.STATE_FILE).write_text(json.dumps(state))
     monkeypatch.setattr(backends, "command", lambda *_: ["false"])
