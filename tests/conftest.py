@@ -52,7 +52,8 @@ DEAD_PROXIES = {
 
 def environment() -> dict[str, str]:
     """The environment of the commands. Their server is the embedded one, even if there is an engine with its image."""
-    inherited = {"SERVING_BACKEND": "embedded"} | {k: v for k, v in os.environ.items() if k != "MNIST_TFX_HOME"}
+    omitted = ("MNIST_TFX_HOME", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")  # make sets the last three if it runs the tests
+    inherited = {"SERVING_BACKEND": "embedded"} | {k: v for k, v in os.environ.items() if k not in omitted}
     return inherited | {"COLUMNS": "200"} | DEAD_PROXIES
 
 

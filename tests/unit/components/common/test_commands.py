@@ -41,15 +41,15 @@ def test_a_pasted_command_arrives_as_it_was_meant(
     shown = command(*words)
     if below == "." and words[1] in ("up", "run"):
         assert shown.startswith("make ")
-        done = subprocess.run(shown.replace("make ", "make -n ", 1), shell=True, capture_output=True, text=True)
+        done = subprocess.run(shown.replace("make ", "make -n ", 1), shell=True, env=environment(), **OUTPUT)
         shown = done.stdout.splitlines()[-1].lstrip("@")
         expected = expected[words[1] == "run" :]  # `make` adds --config after it
-    arrived = shlex.split(subprocess.run(f"printf '%q ' {shown}", shell=True, **BASH).stdout)
+    arrived = shlex.split(subprocess.run(f"printf '%q ' {shown}", shell=True, executable="/bin/bash", **OUTPUT).stdout)
     assert arrived[-len(expected) :] == expected
     assert shutil.which(arrived[0])
 
 
-BASH = {"executable": "/bin/bash", "capture_output": True, "text": True}
+OUTPUT = {"capture_output": True, "text": True}
 
 
 def test_the_home_is_added_unless_the_pasted_command_finds_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -100,9 +100,10 @@ def test_the_help_of_each_command_has_an_example_that_can_be_pasted(program: str
 
 
 def test_a_setting_given_to_make_as_a_variable_is_noticed() -> None:
-    done = subprocess.run(["make", "-n", "pipeline", "train.steps=5"], cwd=ROOT, capture_output=True, text=True)
+    refused = ["make", "-n", "pipeline", "train.steps=5"]
+    done = subprocess.run(refused, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert done.returncode == 2
     assert 'make pipeline ARGS="--set train.steps=5"' in done.stderr
     allowed = ["make", "-n", "pipeline", "ARGS=--set train.steps=5", "CONFIG=configs/quick.toml"]
-    done = subprocess.run(allowed, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(allowed, cwd=ROOT, env=environment(), capture_output=True, text=True)
     assert (done.returncode, done.stdout.splitlines()[-1].endswith("--set train.steps=5")) == (0, True)
