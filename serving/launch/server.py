@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import psutil
 
@@ -111,26 +111,35 @@ def start(setup: Setup, preferred: Preferred) -> tuple[Running, bool]:
         setup.log_file.parent.mkdir(parents=True, exist_ok=True)
         with open(setup.log_file, "ab") as log:
             log_start = log.tell()
-            if choice.name == "container":
-                running = register(choice, setup)
-            else:
-                process = subprocess.Popen(
-                    backends.command(choice, setup),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    env=backends.environment(choice),
-                    start_new_session=True,  # outlives this command and its terminal
-                )
-                running = register(choice, setup, process.pid)
-        try:
-            if choice.name == "container":
-                backends.run_container(choice, setup)
-            _wait(running, setup, {*read_release(setup.home).labels.values()}, log_start)
-        except BaseException:
-            stop(setup.home)
-            raise
+            try:
+                if choice.name == "container":
+                    running = register(choice, setup)
+                    backends.run_container(choice, setup)
+                else:
+                    with postponed():  # a process that is not registered would never be stopped
+                        running = _spawn(choice, setup, log)
+                _wait(running, setup, {*read_release(setup.home).labels.values()}, log_start)
+            except BaseException:
+                stop(setup.home)
+                raise
         return running, True
+
+
+def _spawn(choice: Choice, setup: Setup, log: BinaryIO) -> Running:
+    """Start a server that is a process, and register it. Raises InputError."""
+    process = subprocess.Popen(
+        backends.command(choice, setup),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=backends.environment(choice),
+        start_new_session=True,  # outlives this command and its terminal
+    )
+    try:
+        return register(choice, setup, process.pid)
+    except InputError:
+        process.kill()
+        raise
 
 
 def register(choice: Choice, setup: Setup, pid: int = 0, log_file: str = "") -> Running:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 from dataclasses import asdict
@@ -89,6 +90,26 @@ def test_a_failed_start_shows_only_its_own_log_lines(setup: Setup, monkeypatch: 
         server.start(setup, "embedded")
     assert "an old line" not in str(caught.value)
     assert setup.log_file.read_text().startswith("an old line")
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, InputError])
+def test_a_start_that_fails_before_the_server_is_registered_leaves_no_process(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, failure: type[BaseException]
+) -> None:
+    started, register = [], server.register
+
+    def fail(choice: backends.Choice, setup: Setup, pid: int) -> server.Running:
+        started.append(psutil.Process(pid))
+        if failure is InputError:
+            raise InputError("the disk is full")
+        os.kill(os.getpid(), signal.SIGINT)
+        return register(choice, setup, pid)
+
+    monkeypatch.setattr(server, "register", fail)
+    monkeypatch.setattr(backends, "command", lambda *_: ["sleep", "60"])
+    with pytest.raises(failure):
+        server.start(setup, "embedded")
+    started[0].wait(5)
 
 
 def test_a_server_whose_stop_was_killed_is_stopped_before_the_next_start(
