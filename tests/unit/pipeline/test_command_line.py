@@ -181,6 +181,7 @@ def test_a_new_version_that_is_not_served_yet_is_named(tmp_path: Path) -> None:
     assert "version 5 is the canary" in in_process("status", "--home", tmp_path).stdout
     serving_commands.run("promote", "5", "--home", tmp_path)
     assert "version 4" not in in_process("status", "--home", tmp_path).stdout
+    assert summary.not_served(tmp_path, "6") == []  # pushed to a cluster
 
 
 def test_a_run_that_pushed_nothing_says_so_and_what_to_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
