@@ -1,6 +1,6 @@
 """Remove what no later command needs: artifacts and logs of older runs, and what killed runs and commands left behind.
 
-Everything happens in an order that a kill cannot spoil. Artifacts are first marked as deleted in MLMD, whose rows stay,
+A kill between any two steps does no harm. Artifacts are first marked as deleted in MLMD, whose rows stay,
 so that no cache uses them any more; then each folder gets a name that nobody reads; then it is deleted. Nothing is
 deleted through a symlink.
 """
@@ -26,8 +26,7 @@ from components.versions import publish, release
 from pipeline import integrity, lineage
 
 RUN_CONTEXT: Final = "pipeline_run"  # TFX's name for the MLMD context of a run
-DELETED: Final = ".deleting-"
-COMMAND_LOGS: Final = ("validate", "gc")  # folders in logs/ that are not of one run
+COMMAND_LOGS: Final = ("validate", "gc", "compile")  # folders in logs/ that are not of one run
 MAX_LOG_BYTES: Final = 10_000_000  # of a log that grows from command to command; then its end is kept
 KEPT_LOG_BYTES: Final = 1_000_000
 
@@ -113,7 +112,7 @@ def _artifact_folders(home: Home, keep_runs: int, dry_run: bool) -> list[Path]:
     if not dry_run:
         integrity.forget_listings(home.artifacts, needed)
         integrity.remove_scratch(home.artifacts)
-    return [folder for folder in integrity.output_folders(home.artifacts, DELETED) if folder not in used]
+    return [folder for folder in integrity.output_folders(home.artifacts, publish.DELETED) if folder not in used]
 
 
 def _needed(store: MetadataStore, home: Home, keep_runs: int) -> set[int]:
@@ -145,8 +144,8 @@ def _released(home: Home) -> set[int]:
 
 def _remove(folder: Path) -> None:
     """Delete an output folder; until it is gone, its name is one that nobody reads."""
-    if not folder.name.startswith(DELETED):
-        folder = folder.rename(folder.with_name(f"{DELETED}{folder.name}"))
+    if not folder.name.startswith(publish.DELETED):
+        folder = folder.rename(folder.with_name(f"{publish.DELETED}{folder.name}"))
     _delete(folder)
 
 

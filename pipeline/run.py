@@ -177,7 +177,7 @@ def _collect(home: Home, keep_runs: int, stream: TextIO) -> None:
             print(f"{collected} (home.keep_runs is {keep_runs})", file=stream)
     except Exception as e:
         log.exception("gc failed")
-        print(f"nothing removed: {str(e).splitlines()[0] if str(e) else type(e).__name__}", file=stream)
+        print(f"older runs were not removed: {str(e).splitlines()[0] if str(e) else type(e).__name__}", file=stream)
 
 
 @contextmanager
