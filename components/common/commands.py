@@ -45,7 +45,8 @@ def begin(program: str) -> None:
     if find_spec("typer") is not None:
         return
     words = [*launcher(program, VENV_BIN / "python"), *sys.argv[1:]]
-    remedy = f"run: {shlex.join(words)}" if (VENV_BIN / "python").exists() else f"first run: make -C {ROOT} setup"
+    setup = shlex.join(["make", "-C", str(ROOT), "setup"])
+    remedy = f"run: {shlex.join(words)}" if (VENV_BIN / "python").exists() else f"first run: {setup}"
     print(f"error: {sys.executable} does not have the packages of this project; {remedy}", file=sys.stderr)
     raise SystemExit(EXIT_ENVIRONMENT)
 
@@ -58,10 +59,11 @@ def command(program: str, subcommand: str, *arguments: object) -> str:
         arguments: further words; `--home` is added if the running command's home is not the default.
     """
     words = [str(argument) for argument in arguments]
-    if _home.absolute() != Path(os.environ.get("MNIST_TFX_HOME") or DEFAULT_HOME).absolute():
+    folder = _folder() or Path()
+    if folder / _home != folder / (os.environ.get("MNIST_TFX_HOME") or DEFAULT_HOME):
         words += ["--home", str(_home)]
     target = MAKE_TARGETS.get((program, subcommand))
-    if target is not None and _folder() == ROOT and (ROOT / "Makefile").is_file():
+    if target is not None and folder == ROOT and (ROOT / "Makefile").is_file():
         options = shlex.join(words).replace("$", "$$")
         return f"make {target} ARGS={shlex.quote(options)}" if words else f"make {target}"
     return shlex.join([*launcher(program), subcommand, *words])

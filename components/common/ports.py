@@ -1,4 +1,4 @@
-"""TCP ports on loopback, and a model server behind one."""
+"""TCP ports on loopback, and the state of a model server on one."""
 
 from __future__ import annotations
 

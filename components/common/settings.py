@@ -248,8 +248,8 @@ class HomeSettings:
     """Retention of local runs.
 
     Attributes:
-        keep_runs: number of newest runs whose artifacts and logs are kept; 0 keeps all. Of an older run stay its record
-            in MLMD and what a pushed version needs.
+        keep_runs: number of newest runs whose artifacts and logs are kept; 0 keeps all. Of an older run, its record in
+            MLMD and what a pushed version needs are kept.
     """
 
     keep_runs: int = 10
