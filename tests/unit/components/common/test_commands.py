@@ -61,6 +61,14 @@ def test_the_home_is_added_unless_the_pasted_command_finds_it(monkeypatch: pytes
     assert "--home" in command("serving", "history")
 
 
+def test_in_a_deleted_folder_a_command_is_still_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    commands.use_home(tmp_path)
+    assert f"--home {tmp_path}" in command("serving", "up")
+
+
 def test_with_the_environment_on_the_path_the_script_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert command("serving", "history") == "mnist-serving history"
