@@ -13,7 +13,7 @@ from typing import IO
 from components.common.errors import InputError, cannot_write
 
 
-def write_durably(path: Path, content: str) -> None:
+def write_durably(path: Path, content: str | bytes) -> None:
     """Replace a file atomically and flush it to disk. The caller holds a lock: only one writer at a time.
 
     Raises:
@@ -22,8 +22,8 @@ def write_durably(path: Path, content: str) -> None:
     temporary = path.with_name(f".{path.name}.new")  # a fixed name: the file of a killed writer is replaced
     try:
         temporary.unlink(missing_ok=True)
-        with open(temporary, "x") as file:  # new: a link with this name is not followed
-            file.write(content)
+        with open(temporary, "xb") as file:  # new: a link with this name is not followed
+            file.write(content if isinstance(content, bytes) else content.encode())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

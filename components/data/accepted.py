@@ -7,10 +7,11 @@ record, and for a run on the same data the one before it, which is always of oth
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from pathlib import Path
 from typing import Final
+
+from components.common.files import write_durably
 
 _NAME: Final = re.compile(r"([0-9]{1,18})-[0-9a-f]{16}\.pb")
 
@@ -30,9 +31,7 @@ def record(folder: Path, statistics: bytes) -> None:
         return
     number = 1 + _number(found[-1]) if found else 1
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".new.{os.getpid()}"
-    temporary.write_bytes(statistics)
-    temporary.replace(folder / f"{number}-{hashlib.sha256(statistics).hexdigest()[:16]}.pb")
+    write_durably(folder / f"{number}-{hashlib.sha256(statistics).hexdigest()[:16]}.pb", statistics)
     for path in found[:-1]:
         path.unlink(missing_ok=True)
 
