@@ -54,7 +54,8 @@ class Driver(base_driver.BaseDriver, dsl_base_driver.BaseDriver):
     def run(self, execution_info: data_types.ExecutionInfo) -> driver_output_pb2.DriverOutput:
         statistics = artifact_utils.get_single_instance(execution_info.input_dict[keys.STATISTICS_KEY])
         folder = Path(execution_info.exec_properties[ACCEPTED])
-        before = accepted.previous(folder, _statistics(statistics, contract.TRAIN_SPLIT))
+        train = Statistics.FromString(_statistics(statistics, contract.TRAIN_SPLIT))
+        before = accepted.previous(folder, drift.identity(train))
         output = driver_output_pb2.DriverOutput()
         output.exec_properties[PREVIOUS].string_value = before.name if before else ""
         return output
@@ -73,9 +74,9 @@ class Executor(TfxExecutor):
         artifact = artifact_utils.get_single_instance(output_dict[keys.ANOMALIES_KEY])
         _require_no_anomalies(artifact, splits)
 
-        folder, train = Path(exec_properties[ACCEPTED]), _statistics(statistics, contract.TRAIN_SPLIT)
+        folder, identity = Path(exec_properties[ACCEPTED]), drift.identity(splits[contract.TRAIN_SPLIT])
         if (chosen := exec_properties.get(PREVIOUS)) is None:  # there is no driver
-            before = accepted.previous(folder, train)
+            before = accepted.previous(folder, identity)
         else:
             before = folder / chosen if chosen else None
         schema_folder = artifact_utils.get_single_uri(input_dict[keys.SCHEMA_KEY])
@@ -91,7 +92,7 @@ class Executor(TfxExecutor):
                 "Correct the data. If it is right, accept it: --set data.on_drift=warn "
                 "(the bounds are in components/schema.pbtxt).",
             )
-        accepted.record(folder, train)
+        accepted.record(folder, identity, _statistics(statistics, contract.TRAIN_SPLIT))
         log.info("no anomalies in %s%s", ", ".join(splits), ", but drift" if verdict.failures else "")
         return result
 

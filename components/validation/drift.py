@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from typing import Final
 
@@ -30,6 +31,22 @@ def drift(train: Statistics, before: Statistics, schema: schema_pb2.Schema, name
 def absent_classes(train: Statistics, test: Statistics) -> list[str]:
     """Classes that the train split has and the test split has not."""
     return sorted(_classes(train) - _classes(test), key=int)
+
+
+def identity(statistics: Statistics) -> str:
+    """A hash of the data that statistics are of; 64 hexadecimal digits.
+
+    Not of the statistics' bytes: TFDV adds up its parts in any order, so the last digits of means differ from one
+    computation to the next, and quantiles are approximate.
+    """
+    (dataset,) = statistics.datasets
+    lines = [str(dataset.num_examples)]
+    for feature in sorted(dataset.features, key=lambda feature: feature.path.step[0]):
+        counts = sorted((bucket.label, bucket.sample_count) for bucket in feature.string_stats.rank_histogram.buckets)
+        numbers = feature.num_stats
+        rounded = [f"{value:.6g}" for value in (numbers.min, numbers.max, numbers.mean, numbers.std_dev)]
+        lines.append(f"{feature.path.step[0]} {counts} {rounded}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _checks(anomalies: anomalies_pb2.Anomalies, name: str) -> list[Check]:
