@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
@@ -68,9 +68,8 @@ def prepare_data(settings: Settings, home: Home, report: Report) -> IdxFiles:
     if settings.data.source == REAL_MNIST:
         files = mnist.fetch_mnist(home.data(REAL_MNIST), report)
     else:
-        source = Path(settings.data.source).expanduser().resolve()
-        check_utf_8(source)
-        files = idx.locate(source)
+        check_utf_8(Path(settings.data.source))
+        files = idx.locate(Path(settings.data.source))
     for warning in split.check(files, settings.data):
         report(warning)
     return files
@@ -88,6 +87,9 @@ def execute(settings: Settings, home: Home, stop: Stop, *, lines_to_stderr: bool
         InputError: data or home are unusable. Later errors are in the Result.
         KeyboardInterrupt: a signal has arrived; nothing is pushed after it.
     """
+    source = settings.data.source
+    if source != REAL_MNIST:  # the manifest names the data; later commands may run in another folder
+        settings = replace(settings, data=replace(settings.data, source=str(Path(source).expanduser().resolve())))
     with home.exclusive():
         run_id = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
         result, logs = Result(run_id), home.logs(run_id)

@@ -21,7 +21,7 @@ from components.common import ROOT, contract
 from components.common.errors import InputError
 from components.common.ports import free_port, version_states
 
-STOP_TIMEOUT_S: Final = 15
+STOP_TIMEOUT_S: Final = 60  # stopping a container takes several calls of its engine
 LOG_LINES: Final = 15
 
 

@@ -97,9 +97,8 @@ def canary(
     rules = comparing.Rules(min_agreement, max_accuracy_drop, max_latency_ratio)
     running = server.require(home)
     now = read_release(home)
-    if now.stable is None:
-        decisions.canary(home, version)  # raises: there is nothing to compare with
-    folder = data or digits.test_data(home, now.stable or 0)
+    stable = decisions.require_stable(home, now)
+    folder = data or digits.test_data(home, stable)
     chosen = digits.from_test_set(folder, [], count=shadow, seed=seed)
     if version is not None or now.canary is None:
         change = decisions.canary(home, version, reason=reason)

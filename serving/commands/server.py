@@ -25,8 +25,10 @@ BackendOption = Annotated[
 GRPC_PORT: Final = 8500
 REST_PORT: Final = 8501
 STATUS_TIMEOUT_S: Final = 2.0
-GrpcPort = Annotated[int | None, typer.Option(help=f"Port for gRPC, on loopback; default: {GRPC_PORT}.")]
-RestPort = Annotated[int | None, typer.Option(help=f"Port for REST and monitoring, on loopback; default: {REST_PORT}.")]
+GrpcPort = Annotated[int | None, typer.Option(min=1, help=f"Port for gRPC, on loopback; default: {GRPC_PORT}.")]
+RestPort = Annotated[
+    int | None, typer.Option(min=1, help=f"Port for REST and monitoring, on loopback; default: {REST_PORT}.")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -79,7 +81,7 @@ def down(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     """
     from serving.launch import server
 
-    stopped = server.stop(home.resolve())
+    stopped = server.shut_down(home.resolve())
     if as_json:
         say(json.dumps({"stopped": stopped is not None, "pid": stopped.pid if stopped else None}))
     else:

@@ -15,6 +15,7 @@ from components.common.signals import only_raised, postponed
 from serving.launch import backends, server
 from serving.launch.backends import Choice, Preferred, Setup
 from serving.launch.prepare import prepare
+from serving.launch.server import Running
 
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
@@ -30,7 +31,7 @@ def serve(setup: Setup, preferred: Preferred, parent: int | None) -> NoReturn:
     """
     if parent is not None:
         _exit_with(parent)
-    choice = register(setup, preferred, pull=parent is None)
+    choice, own = register(setup, preferred, pull=parent is None)
     say(f"serving with the {choice.name} backend ({choice.why})")
     if choice.name != "container":
         words = backends.command(choice, setup)
@@ -43,11 +44,11 @@ def serve(setup: Setup, preferred: Preferred, parent: int | None) -> NoReturn:
             code = 0
         finally:
             with postponed():  # a second signal must not leave the container behind
-                server.stop(setup.home, drained=parent is not None)
+                server.stop_own(setup.home, own, drained=parent is not None)
     sys.exit(code)
 
 
-def register(setup: Setup, preferred: Preferred, *, pull: bool = True) -> Choice:
+def register(setup: Setup, preferred: Preferred, *, pull: bool = True) -> tuple[Choice, Running]:
     """Prepare for this process to become the server, and register it as the home's. Raises InputError."""
     with server.locked(setup.folder):
         running = server.find(setup.home)
@@ -55,8 +56,7 @@ def register(setup: Setup, preferred: Preferred, *, pull: bool = True) -> Choice
             raise InputError(f"{running} already serves this home", f"Stop it first: {command('serving', 'down')}")
         server.stop(setup.home)
         choice = prepare(setup, preferred, pull=pull)
-        server.register(choice, setup, os.getpid(), "its terminal")
-        return choice
+        return choice, server.register(choice, setup, os.getpid(), "its terminal")
 
 
 def _exit_with(parent: int) -> None:

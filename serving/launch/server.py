@@ -147,7 +147,10 @@ def register(choice: Choice, setup: Setup, pid: int = 0, log_file: str = "") -> 
     ports = setup.grpc_port, setup.rest_port
     if choice.name == "container":
         box = backends.container_of(choice.program, setup)
-        running = Running(0, 0.0, choice.name, choice.why, *ports, box.log_command, box.engine, box.name)
+        command_started = processes.started(psutil.Process())  # tells apart two starts of a container with this name
+        running = Running(
+            *(0, 0.0, choice.name, choice.why, *ports, box.log_command, box.engine, box.name), started=command_started
+        )
     else:
         process = psutil.Process(pid)
         created, started = process.create_time(), processes.started(process)
@@ -158,8 +161,26 @@ def register(choice: Choice, setup: Setup, pid: int = 0, log_file: str = "") -> 
     return running
 
 
+def shut_down(home: Path) -> Running | None:
+    """Stop the server of a home and return it; None if none was running. Waits for a start that is in progress."""
+    if _last_started(home) is None:
+        return None
+    with locked(home / "serving"):
+        return stop(home)
+
+
+def stop_own(home: Path, own: Running, *, drained: bool) -> None:
+    """Stop a server that this process registered, unless another command has stopped it or started another one."""
+    with locked(home / "serving"):
+        found = _last_started(home)
+        if found is not None and replace(found, stopping=False) == own:
+            stop(home, drained=drained)
+
+
 def stop(home: Path, *, drained: bool = False) -> Running | None:
     """Stop the server of a home and return it; None if none was running. Removes what is left of an earlier one.
+
+    The caller holds the lock.
 
     The server first completes the requests that it has accepted, and is killed if it does not end after SIGTERM.
 

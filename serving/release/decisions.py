@@ -38,16 +38,21 @@ def canary(home: Path, version: int | None = None, *, reason: str = "") -> Chang
 
     def choose(now: Release, requested: int | None) -> Decision:
         chosen = _first(requested, _newest(home))
-        if now.stable is None:
-            raise UsageError(
-                "no version is stable yet, so there is nothing to compare a canary with",
-                f"First make one stable, such as: {command('serving', 'promote', chosen)}",
-            )
-        if chosen == now.stable:
+        if chosen == require_stable(home, now):
             raise UsageError(f"version {chosen} is the stable one", f"Choose another. {list_pushed(home)}")
         return Decision(chosen, replace(now, canary=chosen))
 
     return apply(home, "canary", version, reason, choose)
+
+
+def require_stable(home: Path, now: Release) -> int:
+    """Return the stable version. Raises UsageError if there is none."""
+    if now.stable is None:
+        raise UsageError(
+            "no version is stable yet, so there is nothing to compare a canary with",
+            f"First make one stable, such as: {command('serving', 'promote', _newest(home))}",
+        )
+    return now.stable
 
 
 def clear_canary(home: Path, *, reason: str = "") -> Change:

@@ -51,7 +51,7 @@ def main() -> int:
             journal.image = "no image"
             serving.missing_image(journal, home)
     journal.image = "all"
-    journal.step("containers left", "none", lambda: _left(engine))
+    journal.step("containers left", "none", lambda: _left(engine, folder))
     seconds = time.monotonic() - started
     print(f"{len(journal.rows)} steps, {journal.failed} not as expected, {seconds:.0f} s; {journal.path}")
     return 1 if journal.failed else 0
@@ -87,8 +87,10 @@ def run_in_container(journal: Journal, engine: str, home: Path, data: Path) -> N
     call(engine, "run", "--rm", "--user", "0", *mounts, images.PRODUCT, "sh", "-c", "rm -rf /home/run/*")
 
 
-def _left(engine: str) -> str:
-    return call(engine, "ps", "--all", "--quiet", "--filter", f"label={LABEL}") or "none"
+def _left(engine: str, folder: Path) -> str:
+    """Return the containers of homes in this folder; others may serve a home of the user's."""
+    found = call(engine, "ps", "--all", "--filter", f"label={LABEL}", "--format", "{{.Names}} {{.Labels}}")
+    return "\n".join(line for line in found.splitlines() if str(folder) in line) or "none"
 
 
 if __name__ == "__main__":

@@ -133,6 +133,17 @@ def test_a_damaged_state_file_means_no_server(setup: Setup, state: str) -> None:
         server.require(setup.home)
 
 
+def test_a_foreground_command_stops_only_its_own_server(setup: Setup) -> None:
+    """Another command has stopped its server, and started one, before it comes to it."""
+    choice, own = foreground.register(setup, "embedded")
+    with subprocess.Popen(["sleep", "60"]) as later:
+        server.register(choice, setup, later.pid)
+        server.stop_own(setup.home, own, drained=False)
+        assert server.require(setup.home).pid == later.pid
+        server.shut_down(setup.home)
+        assert later.wait(10) == -signal.SIGTERM
+
+
 def test_the_server_is_found_after_the_clock_was_set_back(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
     foreground.register(setup, "embedded")
     booted = psutil.boot_time() - 3600  # the kernel adds the time since then to get the clock's time
