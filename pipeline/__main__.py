@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -72,7 +71,7 @@ def run(
         if as_json:
             say(refused(message, stop.exit_code).to_json())
         print(message, file=sys.stderr, flush=True)
-        os._exit(stop.exit_code)  # threads of Beam and TensorFlow may still run, and crash or block a normal exit
+        stop.exit()  # threads of Beam and TensorFlow may still run, and crash or block a normal exit
     if as_json:
         say(result.to_json())
     else:

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, NoReturn
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 ANNOUNCEMENT: Final = b"stopping...\n"
@@ -32,7 +32,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self._left = threading.Event()
+        self._announced, self._left = threading.Event(), threading.Event()
 
     @contextmanager
     def installed(self, announce: Callable[[], object]) -> Iterator[None]:
@@ -67,6 +67,11 @@ class Stop:
         if self.number is not None:
             _raise(self.number, None)
 
+    def exit(self) -> NoReturn:
+        """End the process after the announcement, but without the end of the block and of other threads."""
+        self._announced.wait(timeout=1.0)
+        os._exit(self.exit_code)
+
     def _handle(self, number: int, _: object) -> None:
         self.number = self.number or number
         self.check()
@@ -82,6 +87,7 @@ class Stop:
             first = False
             with suppress(Exception):  # a closed terminal
                 announce()
+            self._announced.set()
             threading.Thread(target=self._exit_after_grace, daemon=True).start()
         os.close(read_end)
 
