@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 ANNOUNCEMENT: Final = b"stopping...\n"
@@ -43,16 +43,12 @@ class Stop:
         """
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
-        wakeup_before = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        before = {n: signal.signal(n, self._handle) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
         watch = threading.Thread(target=self._watch, args=(read_end, announce), daemon=True)
         watch.start()
         try:
-            yield
+            with _handled(self._handle, write_end):
+                yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(wakeup_before)
             self._left.set()
             os.close(write_end)  # ends the thread, after the announcement of a signal that has arrived
             watch.join(timeout=1.0)
@@ -102,13 +98,20 @@ def only_raised() -> Iterator[None]:
 
     For a server in the foreground, which ends in order, however long that takes. Only in the main thread.
     """
-    wakeup_before = signal.set_wakeup_fd(-1)
-    before = {n: signal.signal(n, _raise) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
+    with _handled(_raise, wakeup=-1):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[[int, Any], object], wakeup: int) -> Iterator[None]:
+    """Handle both signals, except those that the process ignores, and write them to the descriptor `wakeup`."""
+    wakeup_before = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    before = {n: signal.signal(n, handler) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
         signal.set_wakeup_fd(wakeup_before)
 
 
