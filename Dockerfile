@@ -2,7 +2,8 @@
 # Building needs a package registry; running needs no network at all.
 
 # Python 3.11 on Debian 12: requirements.lock and compat/ are tested with this pair.
-FROM python:3.11-slim-bookworm AS build
+ARG PYTHON_IMAGE=docker.io/library/python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE} AS build
 WORKDIR /app
 # The inputs of the environment come first, so that a change of the code does not reinstall all packages.
 COPY requirements.lock pyproject.toml README.md LICENSE ./
@@ -19,7 +20,7 @@ COPY configs ./configs
 # The task's user cannot write to the file system, so compile to bytecode now.
 RUN .venv/bin/python -m compileall -q components pipeline serving
 
-FROM python:3.11-slim-bookworm
+FROM ${PYTHON_IMAGE}
 COPY --from=build /app /app
 WORKDIR /app
 # HOME: libraries create folders there, and the user has no home.

@@ -7,8 +7,12 @@ HOST   ?=
 IMAGE  ?= mnist-tfx:0.1.0
 VENV   := .venv/bin
 
+# `make pipeline train.steps=5` would only set a variable of make, which nothing reads.
+$(foreach name,$(.VARIABLES),$(if $(findstring .,$(name)),$(if $(filter command,$(origin $(name))),\
+  $(error $(name) is a setting, not a variable of make: make $(MAKECMDGOALS) ARGS="--set $(name)=$($(name))"))))
+
 .DEFAULT_GOAL := help
-.PHONY: help setup lock protos pipeline serve query validate stop gc kubeflow kubeflow-submit image test test-unit lint coverage bench drills clean
+.PHONY: help setup lock protos pipeline serve query validate stop gc kubeflow kubeflow-submit image test test-unit test-containers lint coverage bench drills clean
 
 help: ## Show this list
 	@echo "make pipeline   run the whole pipeline on the real MNIST"
@@ -47,15 +51,18 @@ kubeflow-submit: kubeflow ## Compile, run on Kubeflow Pipelines at HOST=http://.
 	@$(VENV)/python -m pipeline submit --wait $(if $(HOST),--host $(HOST))
 
 image: ## Build the image of the Kubeflow tasks (docker or podman): IMAGE=registry/name:tag
-	@engine=$$(command -v docker || command -v podman) || { \
-	  echo "image: neither docker nor podman is installed; run this command on a machine that has one" >&2; exit 5; }; \
-	"$$engine" build --tag $(IMAGE) .
+	@for engine in docker podman; do \
+	  if $$engine info >/dev/null 2>&1; then exec $$engine build --tag $(IMAGE) $(ARGS) .; fi; \
+	done; echo "image: neither docker nor podman is running; run this command on a machine that has one" >&2; exit 5
 
 test: setup ## Run all tests (unit, integration, end to end), up to 4 files at a time, end-to-end first
 	@$(VENV)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-unit: setup ## Run the unit tests only (seconds)
 	@$(VENV)/python -m pytest tests/unit $(ARGS)
+
+test-containers: setup ## Try the product with docker or podman (about ten minutes); write build/containers.md
+	@$(VENV)/python -m tests.containers
 
 lint: setup ## ruff, mypy (strict) and the import contracts
 	@$(VENV)/ruff check .

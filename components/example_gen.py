@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ from tfx.utils import proto_utils
 from components.common import contract
 from components.common.settings import DataSettings
 from components.data.idx import IdxFiles, UInt8Array, batches, read_labels, read_split
+from components.data.split import eval_examples, read_train_file
 
 log = logging.getLogger(__name__)
 BATCH: Final = 5000  # images per Beam element: small enough for a bundle, large enough to amortise the cost per element
@@ -52,14 +53,14 @@ def to_examples(images: UInt8Array, labels: UInt8Array) -> Iterator[bytes]:
 
 
 def split_ranges(train_count: int, test_count: int, settings: DataSettings) -> dict[str, list[tuple[int, int]]]:
-    """The (start, stop) ranges of the source file that make up each split, in batches.
+    """The (start, stop) ranges of the images of each split, in batches.
 
-    The eval split is the last `eval_examples` of the training file; train is the rest, `repeat` times.
+    The eval split is the end of the training images (see `read_train_file`); train is the rest, `repeat` times.
     """
-    cut = train_count - settings.eval_examples
+    cut = train_count - eval_examples(train_count, settings)
     return {
         contract.TRAIN_SPLIT: list(batches(cut, BATCH)) * settings.repeat,
-        contract.EVAL_SPLIT: [(cut + start, cut + stop) for start, stop in batches(settings.eval_examples, BATCH)],
+        contract.EVAL_SPLIT: [(cut + start, cut + stop) for start, stop in batches(train_count - cut, BATCH)],
         contract.TEST_SPLIT: list(batches(test_count, BATCH)),
     }
 
@@ -67,13 +68,13 @@ def split_ranges(train_count: int, test_count: int, settings: DataSettings) -> d
 class ReadBatch(beam.DoFn):
     """(start, stop) -> serialized tf.Examples of that range. Each worker reads the files once."""
 
-    def __init__(self, images: Path, labels: Path, settings: DataSettings) -> None:
-        self._source = (images, labels, settings)
+    def __init__(self, read: Callable[[], tuple[UInt8Array, UInt8Array]]) -> None:
+        self._read = read  # returns images and labels
         self._split: tuple[UInt8Array, UInt8Array] | None = None
 
     def process(self, span: tuple[int, int]) -> Iterator[bytes]:
         if self._split is None:
-            self._split = read_split(*self._source)
+            self._split = self._read()
         images, labels = self._split
         yield from to_examples(images[slice(*span)], labels[slice(*span)])
 
@@ -93,18 +94,18 @@ class Executor(BaseExampleGenExecutor):
 
         log.info("%s", ", ".join(f"{sum(b - a for a, b in spans):,} {name}" for name, spans in ranges.items()))
 
-        def split(name: str, images: Path, labels: Path) -> beam.PCollection:
+        train = partial(read_train_file, files, settings)
+        test = partial(read_split, files.test_images, files.test_labels, settings)
+
+        def split(name: str) -> beam.PCollection:
+            read = test if name == contract.TEST_SPLIT else train
             return (
                 pipeline
                 | f"Batches[{name}]" >> beam.Create(ranges[name], reshuffle=False)
-                | f"Examples[{name}]" >> beam.ParDo(ReadBatch(images, labels, settings)).with_output_types(bytes)
+                | f"Examples[{name}]" >> beam.ParDo(ReadBatch(read)).with_output_types(bytes)
             )
 
-        return {
-            contract.TRAIN_SPLIT: split(contract.TRAIN_SPLIT, files.train_images, files.train_labels),
-            contract.EVAL_SPLIT: split(contract.EVAL_SPLIT, files.train_images, files.train_labels),
-            contract.TEST_SPLIT: split(contract.TEST_SPLIT, files.test_images, files.test_labels),
-        }
+        return {name: split(name) for name in ranges}
 
 
 class Driver(FileBasedDriver):
@@ -140,7 +141,7 @@ class ExampleGen(FileBasedExampleGen):
             input_base=str(files.train_images.parent),
             input_config=example_gen_pb2.Input(splits=[Split(name=k, pattern=v) for k, v in patterns.items()]),
             custom_config=_pack(
-                {"files": [path.name for path in files], "settings": asdict(settings), "sha256": dict(hashes)}
+                {"files": [path.name for path in files], "settings": settings.of_examples(), "sha256": dict(hashes)}
             ),
         )
 

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from tfx.components.infra_validator import executor as tfx_infra_validator
@@ -27,12 +27,11 @@ from components.common import contract
 from components.common.settings import InfraSettings
 from components.validation import control_model, reference_predictions, warmup
 from components.validation.model_signature import ModelSignature
-from components.validation.reference_predictions import ReferencePredictions
+from components.validation.reference_predictions import SAME_PROBABILITY, ReferencePredictions
 from components.validation.trial_server import ServerError, replay, running_server
 from components.validation.verdict import OVERALL, Check, Verdict
 
 log = logging.getLogger(__name__)
-SAME_PROBABILITY: Final = 1e-5  # the order of summation depends on the batch size
 
 
 def checks(settings: InfraSettings, measured: Mapping[str, float]) -> list[Check]:
@@ -72,10 +71,15 @@ def compare(expected: ReferencePredictions, grpc: Any, rest: Any) -> dict[str, f
 
 
 def measure(
-    model: Path, expected: ReferencePredictions, folder: Path, settings: InfraSettings, backend: str
+    model: Path,
+    expected: ReferencePredictions,
+    folder: Path,
+    settings: InfraSettings,
+    backend: str,
+    owner: Path | None = None,
 ) -> dict[str, float]:
-    """Serve `model`, send it the test images, and measure what `checks` needs. Raises ServerError."""
-    with running_server(model, folder, backend, settings.max_load_s) as (grpc_port, rest_port, load_s):
+    """Serve `model`, send it the test images, and measure what `checks` needs. Raises ServerError, InputError."""
+    with running_server(model, folder, backend, settings.max_load_s, owner) as (grpc_port, rest_port, load_s):
         report, served = replay(expected.images, folder, grpc_port, rest_port, settings.requests)
     return {
         "size_bytes": size_bytes(model),
@@ -86,7 +90,9 @@ def measure(
     }
 
 
-def slowdown(expected: ReferencePredictions, folder: Path, settings: InfraSettings, backend: str) -> float:
+def slowdown(
+    expected: ReferencePredictions, folder: Path, settings: InfraSettings, backend: str, owner: Path | None = None
+) -> float:
     """How many times slower than on an idle machine a known-good model is served now; 1.0 at least.
 
     Raises:
@@ -98,7 +104,7 @@ def slowdown(expected: ReferencePredictions, folder: Path, settings: InfraSettin
     control_model.save(model, ModelSignature(height, width, classes))
     uniform = np.full((count, classes), 1 / classes, np.float32)
     try:
-        measured = measure(model, expected._replace(probabilities=uniform), folder / "server", settings, backend)
+        measured = measure(model, expected._replace(probabilities=uniform), folder / "server", settings, backend, owner)
         if measured["grpc_difference"] > SAME_PROBABILITY:
             raise ServerError("its predictions are wrong")
     except ServerError as e:
@@ -108,24 +114,31 @@ def slowdown(expected: ReferencePredictions, folder: Path, settings: InfraSettin
 
 
 def validate(
-    model: Path, expected: ReferencePredictions, folder: Path, settings: InfraSettings, backend: str
+    model: Path,
+    expected: ReferencePredictions,
+    folder: Path,
+    settings: InfraSettings,
+    backend: str,
+    owner: Path | None = None,
 ) -> Verdict:
     """Compare a served model with the bounds. Refuses it only for what it causes itself.
 
     Args:
         folder: for scratch files.
+        owner: folder that names the server's container.
 
     Raises:
         ServerError: the server fails with a known-good model, too.
+        InputError: no server could be started at all.
     """
     try:
-        measured = measure(model, expected, folder / "candidate", settings, backend)
+        measured = measure(model, expected, folder / "candidate", settings, backend, owner)
     except ServerError as e:
-        slowdown(expected, folder / "control", settings, backend)
+        slowdown(expected, folder / "control", settings, backend, owner)
         return Verdict(blessed=False, error=f"infra validation: {e}", metrics={"size_bytes": size_bytes(model)})
     found = checks(settings, measured)
     if any(check.metric.endswith("_p99_ms") and not check.passed for check in found):
-        factor = slowdown(expected, folder / "control", settings, backend)
+        factor = slowdown(expected, folder / "control", settings, backend, owner)
         found = checks(replace(settings, max_p99_ms=settings.max_p99_ms * factor), measured)
     return Verdict(all(check.passed for check in found), found, metrics=measured)
 
@@ -147,20 +160,19 @@ class Executor(base_executor.BaseExecutor):
         warmup.write(stamped, warmup.requests(expected.images))
         settings = InfraSettings(**json.loads(exec_properties["settings"]))
         scratch = Path(blessing.uri, "server")
+        owner = Path(blessing.uri).resolve().parent  # the same in every run of a home
         try:
-            verdict = validate(stamped, expected, scratch, settings, exec_properties["backend"])
+            verdict = validate(stamped, expected, scratch, settings, exec_properties["backend"], owner)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         verdict.write(Path(blessing.uri, contract.VERDICT_FILE))
         if verdict.blessed:
             tfx_infra_validator._mark_blessed(blessing)
             blessing.set_int_custom_property(tfx_infra_validator._MODEL_FLAG_KEY, 1)
-        else:
-            tfx_infra_validator._mark_not_blessed(blessing)
-        if verdict.blessed:
             log.info("infra blessed: AVAILABLE after %.1f s, p99 %.1f ms over gRPC, %.1f ms over REST",
                      *(verdict.metrics[name] for name in ("load_s", "grpc_p99_ms", "rest_p99_ms")))  # fmt: skip
         else:
+            tfx_infra_validator._mark_not_blessed(blessing)
             log.info("not infra blessed: %s", "; ".join(verdict.failures).partition("\n")[0])
 
 

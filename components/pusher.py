@@ -78,10 +78,10 @@ class Executor(TfxExecutor):
         shutil.copytree(version, pushed.uri, dirs_exist_ok=True)  # the artifact is a copy, as in TFX's own Pusher
         pushed.set_string_custom_property(contract.MANIFEST_PROPERTY, manifest.sha256(version / manifest.FILE_NAME))
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=version.name)
-        log.info("version %s", version.name)
         home = base.parent.parent
         for old in prune(base, origin["keep_versions"], lambda: release.protected_versions(home)):
             log.info("version %d removed: push.keep_versions is %d", old, origin["keep_versions"])
+        log.info("version %s", version.name)  # last: the row of the live table shows it
 
 
 class Pusher(TfxPusher):

@@ -79,7 +79,7 @@ def summary(
 def run_fn(fn_args: Any) -> None:
     """TFX entry point: load, train, export.
 
-    `fn_args.custom_config` is {"train": TrainSettings as a dict, "data": DataSettings as a dict}.
+    `fn_args.custom_config` is {"train": TrainSettings as a dict, "data": DataSettings.of_examples()}.
     """
     settings, data = TrainSettings(**fn_args.custom_config["train"]), DataSettings(**fn_args.custom_config["data"])
     distribution.divide_cores(settings.shards)
@@ -137,5 +137,5 @@ class Trainer(TfxTrainer):
             schema=schema,
             train_args=trainer_pb2.TrainArgs(splits=[contract.TRAIN_SPLIT], num_steps=settings.steps),
             eval_args=trainer_pb2.EvalArgs(splits=[contract.EVAL_SPLIT]),
-            custom_config={"train": asdict(settings), "data": asdict(data)},
+            custom_config={"train": asdict(settings), "data": data.of_examples()},
         )

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
+
+from components.common import commands
 
 STARTED = time.monotonic()
+if __name__ == "__main__":
+    commands.begin("pipeline")
 
 import typer  # noqa: E402
-from rich.console import Console  # noqa: E402
 
 from components.common import ROOT, command_line  # noqa: E402
-from components.common.command_line import (  # noqa: E402
-    DEFAULT_HOME,
-    EXIT_INTERRUPTED,
-    EXIT_TERMINATED,
-    HomeOption,
-    JsonOption,
-    say,
-)
+from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say  # noqa: E402
 from components.common.errors import UserError  # noqa: E402
 from components.common.home import Home  # noqa: E402
-from components.common.signals import Stop, Terminated  # noqa: E402
-
-if TYPE_CHECKING:
-    from pipeline.run import Result
 
 DEFAULT_CONFIG = ROOT / "configs" / "default.toml"
 
@@ -39,19 +30,17 @@ ConfigOption = Annotated[Path, typer.Option("--config", help="A TOML file of set
 DEFAULT_PACKAGE = Path("build/pipeline.yaml")
 
 app = command_line.application(
+    "pipeline",
     "Run the MNIST pipeline on TFX, and inspect its results.\n\n"
     "Exit codes: 0 done, 1 unexpected failure, 2 usage, 3 model not blessed (nothing pushed), "
-    "4 data anomalies (nothing trained), 5 environment or input missing or corrupt, 6 served model fails validation."
+    "4 data anomalies (nothing trained), 5 environment or input missing or corrupt, 6 served model fails validation, "
+    "130 Ctrl-C, 143 SIGTERM.",
 )
-
-
-@app.callback()
-def main() -> None:
-    pass
 
 
 @app.command()
 def run(
+    context: typer.Context,
     home: HomeOption = DEFAULT_HOME,
     config: ConfigOption = DEFAULT_CONFIG,
     overrides: Annotated[
@@ -63,30 +52,30 @@ def run(
 
     Nodes whose inputs, settings and code are unchanged come from the cache.
 
-    Example: python -m pipeline run --set train.steps=500 --set data.source=/data/fashion
+    Example: mnist-pipeline run --set train.steps=500 --set data.source=/data/fashion
     """
     from pipeline import settings as settings_module
+    from pipeline import summary
     from pipeline.run import execute, refused
 
-    stop, stderr = Stop(), os.dup(2)  # during the run descriptor 2 is a log file
-    with stop.installed(lambda: os.write(stderr, b"stopping...\n")):
-        try:
-            settings = settings_module.load(config, overrides or [])
-            result = execute(settings, Home(home.resolve()), stop, lines_to_stderr=as_json, started=STARTED)
-        except UserError as e:
-            if as_json:
-                say(refused(str(e), e.exit_code).to_json())
-            raise
-        except KeyboardInterrupt:
-            message = "interrupted; finished nodes are kept, the next run continues from there"
-            if as_json:
-                say(refused(message, stop.exit_code).to_json())
-            print(message, file=sys.stderr, flush=True)
-            os._exit(stop.exit_code)  # threads of Beam and TensorFlow may still run, and crash or block a normal exit
+    stop = context.obj
+    try:
+        settings = settings_module.load(config, overrides or [])
+        result = execute(settings, Home(home.resolve()), stop, lines_to_stderr=as_json, started=STARTED)
+    except UserError as e:
+        if as_json:
+            say(refused(str(e), e.exit_code).to_json())
+        raise
+    except KeyboardInterrupt:
+        message = "interrupted; finished nodes are kept, the next run continues from there"
+        if as_json:
+            say(refused(message, stop.exit_code).to_json())
+        print(message, file=sys.stderr, flush=True)
+        stop.exit()  # threads of Beam and TensorFlow may still run, and crash or block a normal exit
     if as_json:
         say(result.to_json())
     else:
-        _print_summary(result)
+        summary.show(result, home)
     if result.error:
         print(result.error, file=sys.stderr)
     raise typer.Exit(result.exit_code)
@@ -102,13 +91,16 @@ def validate(
 
     Checks the served version's manifest and files, its record in MLMD, its weights and signatures, and its
     predictions for the whole test split over gRPC (and for a part of it over REST). Exit code 6: a check failed.
+    Without a running server, starts one and stops it afterwards.
+
+    Example: mnist-pipeline validate --label stable
     """
     from pipeline import validate as proof
     from pipeline.output_capture import captured
 
     place = Home(home.resolve())
-    with captured(place.logs("validate")):  # hides TensorFlow's output
-        version, rows = proof.validate(place, label)
+    with captured(place.logs("validate")) as capture:  # hides TensorFlow's output
+        version, rows = proof.validate(place, label, lambda line: print(line, file=capture.stderr))
     if as_json:
         say(proof.to_json(version, rows))
     else:
@@ -123,8 +115,12 @@ def validate(
 
 @app.command()
 def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show the latest finished run of a home, and the home's size at the end of the last run or gc."""
+    """Show the latest finished run, whether its version is served, and the home's size after the last run or gc.
+
+    Example: mnist-pipeline status
+    """
     from components.common.home_size import HomeSize
+    from pipeline import summary
     from pipeline.run import latest_result
 
     place = Home(home.resolve())
@@ -135,7 +131,9 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     say(f"run {result.run_id}")
     for node in result.nodes:
         say(f"{node['id']:<18} {node['state']:<8} {node['seconds']:6.1f} s")
-    _print_summary(result)
+    summary.show(result, home)
+    for line in result.drift:
+        say(f"drift: {line}")
     if result.error:
         say(result.error)
     if size:
@@ -156,6 +154,8 @@ def gc(
     """Remove artifacts and logs of older runs, and what killed runs left behind.
 
     Pushed versions, and what `validate` and the cache of the kept runs need, stay. Each run does the same at its end.
+
+    Example: mnist-pipeline gc --dry-run
     """
     from pipeline import settings as settings_module
     from pipeline.run import collect_garbage
@@ -182,7 +182,7 @@ def compile_(
     Equal settings produce equal bytes. Data and pushed versions are on the volume named in [kubeflow]; data.source is
     a folder in the tasks' file system.
 
-    Example: python -m pipeline compile --set kubeflow.image=registry.example/mnist-tfx:1.4.2
+    Example: mnist-pipeline compile --set kubeflow.image=registry.example/mnist-tfx:1.4.2
     """
     from pipeline import settings as settings_module
     from pipeline.kubeflow.compile import write
@@ -231,8 +231,9 @@ def submit(
     those of a local run. A run that pushes nothing fails in its Pusher task. After a time-out, the exit code is 1 and
     the run continues.
 
-    Example: python -m pipeline submit --host http://localhost:8888 --set train.steps=500 --wait
+    Example: mnist-pipeline submit --host http://localhost:8888 --set train.steps=500 --wait
     """
+    from pipeline import summary
     from pipeline.kubeflow import api_client
     from pipeline.kubeflow import submit as submission
 
@@ -249,13 +250,13 @@ def submit(
         stream = sys.stderr if as_json else sys.stdout
         try:
             result = submission.wait(client, run_id, compiled.nodes, Home(home.resolve()), stream, timeout_s, poll_s)
-        except KeyboardInterrupt as e:
+        except KeyboardInterrupt:
             print(f"stopped waiting; run {run_id} continues: {url}", file=sys.stderr)
-            raise typer.Exit(EXIT_TERMINATED if isinstance(e, Terminated) else EXIT_INTERRUPTED) from None
+            raise
     if as_json:
         say(result.to_json())
     else:
-        _print_summary(result)
+        summary.show(result, home)
     if result.error:
         print(result.error, file=sys.stderr)
     raise typer.Exit(result.exit_code)
@@ -272,24 +273,6 @@ def _errors_in_json(as_json: bool) -> Iterator[None]:
 
             say(refused(str(e), e.exit_code).to_json())
         raise
-
-
-def _print_summary(result: Result) -> None:
-    """Seconds per node, metrics, and the result."""
-    total = result.seconds or 1.0
-    parts = {"start-up": result.startup_seconds} | {node["id"]: node["seconds"] for node in result.nodes}
-    shares = [f"{name} {part:.1f} ({part / total:.0%})" for name, part in parts.items() if part >= 0.01 * total]
-    say(f"seconds {result.seconds:.1f} = {' + '.join(shares)}")
-    states = {node["id"]: node["state"] for node in result.nodes}
-    if result.checks and (states.get("Evaluator") == "ran" or not result.blessed):
-        from components.validation.verdict import Check
-        from pipeline.verdict_table import verdict_table
-
-        Console(highlight=False).print(verdict_table([Check(**check) for check in result.checks]))
-    if result.metrics:
-        say(", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
-    before = " (by an earlier run)" if states.get("Pusher") == "cached" else ""
-    say(result.status + (f": version {result.pushed_version}{before}" if result.pushed_version else ""))
 
 
 if __name__ == "__main__":

@@ -30,15 +30,15 @@ def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline
     example_gen = ExampleGen(files, settings.data, data_sha256)
     examples = example_gen.outputs["examples"]
 
-    # Computes counts, means and histograms of every feature in every split.
-    statistics_gen = StatisticsGen(examples=examples)
-
     # Publishes the schema that the examples must match.
     schema = Schema(settings.data)
 
-    # Compares the statistics with the schema; anomalies stop the run.
+    # Computes counts, means and histograms of every feature in every split. The schema makes the label categorical.
+    statistics_gen = StatisticsGen(examples=examples, schema=schema.outputs["schema"])
+
+    # Compares the statistics with the schema, with each other and with earlier data; anomalies stop the run.
     example_validator = ExampleValidator(
-        statistics=statistics_gen.outputs["statistics"], schema=schema.outputs["schema"]
+        statistics_gen.outputs["statistics"], schema.outputs["schema"], settings.data, home.accepted_statistics
     )
 
     # Builds the graph that normalises and flattens images, in training and in serving.
@@ -70,7 +70,7 @@ def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline
         pipeline_name=contract.MODEL_NAME,
         pipeline_root=str(home.artifacts),
         components=[
-            *(example_gen, statistics_gen, schema, example_validator, transform),
+            *(example_gen, schema, statistics_gen, example_validator, transform),
             *(trainer, baseline, evaluator, infra_validator, pusher),
         ],
         beam_pipeline_args=pipeline_args(settings.beam),

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import traceback
 from pathlib import Path
 from typing import Final
 
 from components.common import ROOT
-from components.common.errors import InputError, UserError
+from components.common.errors import CHANGE_PERMISSIONS, DISK_FULL, InputError, UserError, from_os_error
 
 _OUR_FRAME: Final = re.compile(r'File "([^"]*/(?:components|pipeline)/[^"]+\.py)", line (\d+)')
-_DISK_FULL: Final = ("No space left on device", "Disk quota exceeded")
+DATABASE_LOCKED: Final = ("another process has locked metadata.sqlite", "Wait for it to end, then run again.")
+_IN_TEXT: Final = {  # of errors of C++ libraries: the problem and what to do
+    "No space left on device": DISK_FULL,
+    "Disk quota exceeded": DISK_FULL,
+    "database or disk is full": DISK_FULL,  # SQLite
+    " requested and ": DISK_FULL,  # NumPy: "235200 requested and 135040 written"
+    "database is locked": DATABASE_LOCKED,
+    "Concurrent writes aborted after max number of retries": DATABASE_LOCKED,  # ML Metadata, after some 20 s
+    "readonly database": ("metadata.sqlite cannot be written", CHANGE_PERMISSIONS),
+}
 
 
 def explain(node_id: str, error: BaseException, log_file: Path | None) -> tuple[str, int]:
@@ -22,9 +30,9 @@ def explain(node_id: str, error: BaseException, log_file: Path | None) -> tuple[
     if isinstance(root, UserError):
         return f"{node_id}: {root}{see_log}", root.exit_code
     text = "".join(traceback.format_exception(error))
-    if getattr(root, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(words in text for words in _DISK_FULL):
-        remedy = "Make room, or name another home: --home DIR"
-        return f"{node_id}: the disk is full\n{remedy}{see_log}", InputError.exit_code
+    in_text = (InputError(*message) for words, message in _IN_TEXT.items() if words in text)
+    if (known := from_os_error(root) or next(in_text, None)) is not None:
+        return f"{node_id}: {known}{see_log}", known.exit_code
     where = our_line(root) or our_line(error) or "outside our code"
     return f"{node_id} failed: {type(root).__name__}: {_first_line(root)}\nAt: {where}{see_log}", 1
 

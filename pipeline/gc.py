@@ -1,6 +1,6 @@
 """Remove what no later command needs: artifacts and logs of older runs, and what killed runs and commands left behind.
 
-Everything happens in an order that a kill cannot spoil. Artifacts are first marked as deleted in MLMD, whose rows stay,
+A kill between any two steps does no harm. Artifacts are first marked as deleted in MLMD, whose rows stay,
 so that no cache uses them any more; then each folder gets a name that nobody reads; then it is deleted. Nothing is
 deleted through a symlink.
 """
@@ -19,15 +19,14 @@ from typing import Final
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
-from components.common.errors import InputError
+from components.common.errors import CHANGE_PERMISSIONS, InputError
 from components.common.home import RESULT_FILE, Home
 from components.common.home_size import HomeSize, measure, megabytes, size_of
 from components.versions import publish, release
 from pipeline import integrity, lineage
 
 RUN_CONTEXT: Final = "pipeline_run"  # TFX's name for the MLMD context of a run
-DELETED: Final = ".deleting-"
-COMMAND_LOGS: Final = ("validate", "gc")  # folders in logs/ that are not of one run
+COMMAND_LOGS: Final = ("validate", "gc", "compile")  # folders in logs/ that are not of one run
 MAX_LOG_BYTES: Final = 10_000_000  # of a log that grows from command to command; then its end is kept
 KEPT_LOG_BYTES: Final = 1_000_000
 
@@ -70,27 +69,25 @@ def collect(home: Home, keep_runs: int, *, dry_run: bool = False) -> Collected:
         keep_runs: 0 keeps all runs; only what killed runs left behind is removed.
 
     Raises:
-        InputError: release.json is damaged, or a file cannot be removed.
+        InputError: release.json is damaged, or a folder cannot be removed.
+        OSError: the home cannot be read or written.
     """
     started = time.monotonic()
-    try:
-        folders = _artifact_folders(home, keep_runs, dry_run)
-        logs = _logs(home, keep_runs)
-        freed = sum(size_of(folder) for folder in [*folders, *logs])
-        if not dry_run:
-            for folder in folders:
-                _remove(folder)
-            for folder in logs:
-                shutil.rmtree(folder)
-            for log in _command_logs(home):
-                _shorten(log)
-            if home.serving_model in integrity.subfolders(home.serving_model.parent):
-                publish.remove_unfinished(home.serving_model)
-        size = measure(home)
-        if not dry_run:
-            size.record(home)
-    except OSError as e:
-        raise InputError(f"{e.filename or home.root}: cannot be removed ({e.strerror or e})") from e
+    folders = _artifact_folders(home, keep_runs, dry_run)
+    logs = _logs(home, keep_runs)
+    freed = sum(size_of(folder) for folder in [*folders, *logs])
+    if not dry_run:
+        for folder in folders:
+            _remove(folder)
+        for folder in logs:
+            _delete(folder)
+        for log in _command_logs(home):
+            _shorten(log)
+        if home.serving_model in integrity.subfolders(home.serving_model.parent):
+            publish.remove_unfinished(home.serving_model)
+    size = measure(home)
+    if not dry_run:
+        size.record(home)
     seconds = round(time.monotonic() - started, 2)
     return Collected(dry_run, keep_runs, len(folders), len(logs), freed, seconds, size)
 
@@ -115,7 +112,7 @@ def _artifact_folders(home: Home, keep_runs: int, dry_run: bool) -> list[Path]:
     if not dry_run:
         integrity.forget_listings(home.artifacts, needed)
         integrity.remove_scratch(home.artifacts)
-    return [folder for folder in integrity.output_folders(home.artifacts, DELETED) if folder not in used]
+    return [folder for folder in integrity.output_folders(home.artifacts, publish.DELETED) if folder not in used]
 
 
 def _needed(store: MetadataStore, home: Home, keep_runs: int) -> set[int]:
@@ -147,9 +144,16 @@ def _released(home: Home) -> set[int]:
 
 def _remove(folder: Path) -> None:
     """Delete an output folder; until it is gone, its name is one that nobody reads."""
-    if not folder.name.startswith(DELETED):
-        folder = folder.rename(folder.with_name(f"{DELETED}{folder.name}"))
-    shutil.rmtree(folder)
+    if not folder.name.startswith(publish.DELETED):
+        folder = folder.rename(folder.with_name(f"{publish.DELETED}{folder.name}"))
+    _delete(folder)
+
+
+def _delete(folder: Path) -> None:
+    try:
+        shutil.rmtree(folder)
+    except OSError as e:  # its path is relative
+        raise InputError(f"{folder}: cannot be removed ({e.strerror})", CHANGE_PERMISSIONS) from e
 
 
 def _logs(home: Home, keep_runs: int) -> list[Path]:

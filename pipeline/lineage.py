@@ -33,6 +33,7 @@ class Outcome:
         checks: the Evaluator's checks, for the table.
         failures: the thresholds that the model missed, one line each.
         pushed_destination: folder of the pushed version; None when nothing was pushed.
+        drift: one line for each drift of the data beyond its bound.
     """
 
     metrics: dict[str, float] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class Outcome:
     checks: list[Check] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     pushed_destination: str | None = None
+    drift: list[str] = field(default_factory=list)
 
 
 def outputs(store: MetadataStore, execution_id: int) -> dict[str, list[mlmd.Artifact]]:
@@ -75,6 +77,9 @@ def outcome_of(found: dict[str, mlmd.Artifact]) -> Outcome:
     """The outcome that artifacts record; `found` has them by type name. Other types are ignored."""
     metrics: dict[str, float] = {}
     gate = infra = destination = None
+    drift: list[str] = []
+    if "ExampleAnomalies" in found:
+        drift = Verdict.read(Path(found["ExampleAnomalies"].uri, contract.DRIFT_FILE)).failures
     if MODEL_RUN in found:
         history = _read(found[MODEL_RUN], contract.HISTORY_FILE)
         metrics |= {name: history[name] for name in ("train_accuracy", "eval_accuracy") if name in history}
@@ -96,6 +101,7 @@ def outcome_of(found: dict[str, mlmd.Artifact]) -> Outcome:
         checks=list(gate.checks) if gate else [],
         failures=[line for verdict in (gate, infra) if verdict for line in verdict.failures],
         pushed_destination=destination,
+        drift=drift,
     )
 
 

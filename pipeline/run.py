@@ -9,19 +9,21 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
-from components.common.errors import DataAnomaliesError, InputError
+from components.common.commands import command
+from components.common.errors import CHANGE_PERMISSIONS, DataAnomaliesError, InputError, from_os_error
+from components.common.files import check_utf_8, write_durably
 from components.common.home import RESULT_FILE, Home
 from components.common.settings import REAL_MNIST
 from components.common.signals import Stop
-from components.data import idx, mnist
+from components.data import idx, mnist, split
 from components.data.idx import IdxFiles
 from components.data.mirrors import Report
-from pipeline.failure import explain
+from pipeline.failure import DATABASE_LOCKED, explain
 from pipeline.output_capture import OutputCapture, captured
 from pipeline.progress import Progress, State
 from pipeline.settings import Settings
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from pipeline.gc import Collected
 
 log = logging.getLogger(__name__)
+LOCK_TIMEOUT_S: Final = 1.0
 Status = Literal["pushed", "not_blessed", "anomalies", "failed"]
 EXIT_CODES: dict[Status, int] = {"pushed": 0, "not_blessed": 3, "anomalies": 4, "failed": 1}
 
@@ -48,6 +51,7 @@ class Result:
     nodes: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     startup_seconds: float = 0.0
+    drift: list[str] = field(default_factory=list)
     error: str | None = None
     exit_code: int = 1
 
@@ -56,12 +60,18 @@ class Result:
 
 
 def prepare_data(settings: Settings, home: Home, report: Report) -> IdxFiles:
-    """The checked IDX files of `data.source`; the real MNIST is downloaded. Raises InputError."""
+    """The checked IDX files of `data.source`; the real MNIST is downloaded. Raises InputError.
+
+    Args:
+        report: called with one line of progress or one warning at a time.
+    """
     if settings.data.source == REAL_MNIST:
         files = mnist.fetch_mnist(home.data(REAL_MNIST), report)
     else:
-        files = idx.locate(Path(settings.data.source).expanduser().resolve())
-    idx.check(files, settings.data)
+        check_utf_8(Path(settings.data.source))
+        files = idx.locate(Path(settings.data.source))
+    for warning in split.check(files, settings.data):
+        report(warning)
     return files
 
 
@@ -77,12 +87,15 @@ def execute(settings: Settings, home: Home, stop: Stop, *, lines_to_stderr: bool
         InputError: data or home are unusable. Later errors are in the Result.
         KeyboardInterrupt: a signal has arrived; nothing is pushed after it.
     """
+    source = settings.data.source
+    if source != REAL_MNIST:  # the manifest names the data; later commands may run in another folder
+        settings = replace(settings, data=replace(settings.data, source=str(Path(source).expanduser().resolve())))
     with home.exclusive():
         run_id = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
         result, logs = Result(run_id), home.logs(run_id)
         with _writable(home), captured(logs) as capture:
             stream = capture.stderr if lines_to_stderr else capture.stdout
-            _check_metadata(home.metadata)
+            check_metadata(home.metadata)
             files = prepare_data(settings, home, lambda line: print(line, file=stream))
             try:
                 _run(settings, home, files, result, capture, stream, stop, started)
@@ -91,8 +104,8 @@ def execute(settings: Settings, home: Home, stop: Stop, *, lines_to_stderr: bool
                 stop.check()  # libraries wrap the exception of a signal in their own
                 result.error, result.exit_code = explain("start-up", e, capture.log_file)
             result.seconds = round(time.monotonic() - started, 2)
-            with suppress(OSError):  # a full disk: only `status` lacks this run
-                _write(logs / RESULT_FILE, result.to_json())
+            with suppress(InputError, OSError):  # a full disk: only `status` lacks this run
+                save(result, logs)
             _collect(home, settings.home.keep_runs, stream)
     return result
 
@@ -102,23 +115,43 @@ def refused(error: str, exit_code: int) -> Result:
     return Result(run_id=None, error=error, exit_code=exit_code)
 
 
+def save(result: Result, logs: Path) -> None:
+    """Write the result to the run's log folder, as the latest of its home. Raises InputError."""
+    path = logs / RESULT_FILE
+    write_durably(path, result.to_json() + "\n")
+    latest_ns = max(_saved(logs.parent))[0]
+    if path.stat().st_mtime_ns < latest_ns:  # the clock was set back
+        for written in (path, logs):  # gc looks at the folder
+            os.utime(written, ns=(latest_ns + 1, latest_ns + 1))
+
+
+def _saved(logs: Path) -> list[tuple[int, Path]]:
+    """Time in ns and path of each result below the folder `logs`. Raises OSError if the folder cannot be read."""
+    paths = [folder / RESULT_FILE for folder in logs.iterdir()] if logs.exists() else []
+    return [(path.stat().st_mtime_ns, path) for path in paths if path.exists()]
+
+
 def latest_result(home: Home) -> Result:
-    """The result of the latest finished run. Raises InputError if there is none."""
-    files = home.root.glob(f"logs/*/{RESULT_FILE}")
-    for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):  # run ids have several forms
-        with suppress(OSError, ValueError, TypeError):  # damaged: try the one before
+    """The result of the latest finished run. Raises InputError if there is none, OSError if the home is unreadable."""
+    for _, path in sorted(_saved(home.root / "logs"), reverse=True):  # not by run id, which has several forms
+        with suppress(OSError, ValueError, TypeError, RecursionError):  # damaged: try the one before
             return Result(**json.loads(path.read_text()))
-    raise InputError(f"{home.root}: no finished run here", "Start one: python -m pipeline run")
+    raise InputError(f"{home.root}: no finished run here", f"Start one: {command('pipeline', 'run')}")
 
 
-def _check_metadata(database: Path) -> None:
-    """Refuse a database that SQLite cannot read, with a clearer message than ML Metadata's."""
+def check_metadata(database: Path) -> None:
+    """Refuse a database that SQLite cannot read, with a clearer message than ML Metadata's. Raises InputError."""
     if not database.exists():
         return
     try:
-        with closing(sqlite3.connect(database)) as connection:
+        with closing(sqlite3.connect(database, timeout=LOCK_TIMEOUT_S)) as connection:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as e:
+        code = getattr(e, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without the extension
+        if code == sqlite3.SQLITE_BUSY:
+            raise InputError(*DATABASE_LOCKED) from e
+        if code not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            raise InputError(f"{database}: cannot be read ({e})", CHANGE_PERMISSIONS) from e
         raise InputError(
             f"{database}: not a usable SQLite database ({e})",
             "Restore it, or move it away: the next run starts with an empty one; pushed versions stay.",
@@ -130,7 +163,7 @@ def collect_garbage(home: Home, keep_runs: int, *, dry_run: bool) -> Collected:
     if not home.root.is_dir():
         raise InputError(f"{home.root}: no such folder")
     with home.exclusive(), _writable(home), captured(home.logs("gc")):  # hides TensorFlow's output
-        _check_metadata(home.metadata)
+        check_metadata(home.metadata)
         from pipeline import gc
 
         return gc.collect(home, keep_runs, dry_run=dry_run)
@@ -146,7 +179,7 @@ def _collect(home: Home, keep_runs: int, stream: TextIO) -> None:
             print(f"{collected} (home.keep_runs is {keep_runs})", file=stream)
     except Exception as e:
         log.exception("gc failed")
-        print(f"nothing removed: {str(e).splitlines()[0] if str(e) else type(e).__name__}", file=stream)
+        print(f"older runs were not removed: {str(e).splitlines()[0] if str(e) else type(e).__name__}", file=stream)
 
 
 @contextmanager
@@ -154,8 +187,8 @@ def _writable(home: Home) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        raise InputError(
-            f"{home.root}: cannot be written ({e.strerror or e})", "Make room there, or name another home: --home DIR"
+        raise from_os_error(e) or InputError(
+            f"{home.root}: cannot be written ({e.strerror or e})", "Name another home: --home DIR"
         ) from e
 
 
@@ -208,12 +241,18 @@ def _run(
     result.metrics = {name: round(value, 6) for name, value in outcome.metrics.items()}
     result.blessed, result.infra_blessed = outcome.blessed, outcome.infra_blessed
     result.checks = [asdict(check) for check in outcome.checks]
+    result.drift = outcome.drift
+    for line in result.drift:
+        print(f"drift: {line}", file=stream)
     if result.error is None:
         result.status = "pushed" if outcome.pushed_destination else "not_blessed"
         result.exit_code = EXIT_CODES[result.status]
         result.pushed_version = Path(outcome.pushed_destination).name if outcome.pushed_destination else None
         if outcome.failures:
-            result.error = f"not blessed, nothing pushed: {'; '.join(outcome.failures)}"
+            result.error = (
+                f"not blessed, nothing pushed: {'; '.join(outcome.failures)}\n"
+                "What was served before stays. Improve the model or change the bound ([gate], [infra]), then run again."
+            )
 
 
 class _Screen:
@@ -229,9 +268,3 @@ class _Screen:
 
     def node_finished(self, node_id: str, state: State) -> None:
         self._progress.finish(state)
-
-
-def _write(path: Path, content: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(content + "\n")
-    temporary.replace(path)

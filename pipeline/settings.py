@@ -59,6 +59,8 @@ def load(config: Path, overrides: Sequence[str] = ()) -> Settings:
         raise InputError(f"{config}: cannot be read ({e.strerror})", "The configurations are in configs/.") from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise InputError(f"{config}: not valid TOML: {e}") from e
+    except RecursionError:
+        raise InputError(f"{config}: not valid TOML: nested too deeply") from None
 
     given = [(f"{section}.{key}" if isinstance(keys, dict) else section, value, str(config))
              for section, keys in values.items()
@@ -96,6 +98,8 @@ def _parse_override(text: str) -> tuple[str, Any]:
         raise UsageError(f"--set {text}: expected section.key=value", "For example: --set train.steps=500")
     try:
         return path.strip(), tomllib.loads(f"value = {raw}")["value"]
+    except RecursionError:
+        raise UsageError(f"--set {path}: nested too deeply") from None
     except tomllib.TOMLDecodeError:
         return path.strip(), raw  # an unquoted string: --set data.source=/data/digits
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from components.common import ROOT, contract
+import numpy as np
+
+from components.common import contract
 from components.common.errors import InputError, UserError
 from components.common.home import Home
-from components.versions import manifest
+from components.validation import reference_predictions, trial_server
+from components.validation.reference_predictions import SAME_PROBABILITY
+from components.validation.trial_server import ServerError, serving
+from components.versions import manifest, release
 from components.versions.manifest import Manifest
+from pipeline.run import check_metadata
 
 FAILED_EXIT_CODE: Final = 6
-SAME_PROBABILITY: Final = 1e-5
+START_TIMEOUT_S: Final = 120.0
 SINGLES: Final = 200  # test images that are sent one by one, over gRPC and again over REST
 
 
@@ -35,29 +40,65 @@ class _CheckFailed(Exception):
     """A row that failed; the text is what was found."""
 
 
-def validate(home: Home, label: str | None = None) -> tuple[int, list[Row]]:
+def validate(home: Home, label: str | None, notify: Callable[[str], object]) -> tuple[int, list[Row]]:
     """Compare the version that the home's server serves with its manifest, MLMD and the evaluation.
+
+    Without a running server, starts one and stops it afterwards. If the served version changes meanwhile, starts again
+    once: all rows are about the same version.
 
     Args:
         label: version label to check; None for the version that serves requests without a label.
+        notify: receives a line when a server is started.
 
     Returns:
         The version and the rows, up to the first that failed.
 
     Raises:
-        InputError: no server is running.
+        InputError: the database cannot be read, nothing was pushed, no server can be started, it stops, or the served
+            version changes again.
     """
-    server = _serving(home, "status")
-    with tempfile.TemporaryDirectory() as scratch:
-        proof = _Proof(home, server, label, Path(scratch))
-        rows: list[Row] = []
-        for name, step in proof.steps():
-            try:
-                rows.append(Row(name, True, step()))
-            except (_CheckFailed, UserError) as e:
-                rows.append(Row(name, False, str(e).splitlines()[0]))
-                break
-        return proof.version, rows
+    check_metadata(home.metadata)
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(_server(home, notify))
+        except InputError:
+            if (refused := _unservable(home, label)) is None:
+                raise
+            return refused
+        for _ in range(2):
+            proof = _Proof(home, server, label, Path(stack.enter_context(tempfile.TemporaryDirectory())))
+            rows = proof.rows()
+            now = proof.served_version() if proof.version else 0
+            if now == proof.version:
+                return proof.version, rows
+    raise InputError(f"the served version changed from {proof.version} to {now} during the validation", "Run it again.")
+
+
+@contextlib.contextmanager
+def _server(home: Home, notify: Callable[[str], object]) -> Iterator[dict[str, Any]]:
+    """The backend and the ports of the home's server, as `status` reports them; started for the block if necessary."""
+    with contextlib.ExitStack() as stack:
+        try:
+            server = serving("status", "--home", str(home.root))
+        except ServerError:
+            notify("no server is running: starting one for the validation")
+            log = home.logs("validate") / "server.log"
+            stack.enter_context(trial_server.server_of(home.root, log, START_TIMEOUT_S))
+            server = serving("status", "--home", str(home.root))
+        yield server
+
+
+def _unservable(home: Home, label: str | None) -> tuple[int, list[Row]] | None:
+    """A failed row if no server starts because the version to be served is not the one that was pushed."""
+    decided = release.read_release(home.root)
+    newest = sorted(release.served_versions(home.root, decided))[-1:]
+    labelled = decided.labels.get(label or "stable")
+    for version in newest if labelled is None else [labelled]:
+        try:
+            manifest.verify(home.serving_model / str(version))
+        except InputError as e:
+            return version, [Row("server", False, f"version {version} cannot be served: {e.problem}")]
+    return None
 
 
 class _Proof:
@@ -67,7 +108,25 @@ class _Proof:
         self._home, self._server, self._label, self._scratch = home, server, label, scratch
         self.version = 0
 
-    def steps(self) -> Iterator[tuple[str, Any]]:
+    def rows(self) -> list[Row]:
+        """The checks up to the first that failed. Raises ServerError if no version answers."""
+        found = []
+        for name, step in self._steps():
+            try:
+                found.append(Row(name, True, step()))
+            except (_CheckFailed, UserError) as e:
+                if isinstance(e, ServerError) and not self.version:
+                    raise
+                return [*found, Row(name, False, str(e).splitlines()[0])]
+        return found
+
+    def served_version(self) -> int:
+        """The version that serves requests with the label now. Raises ServerError."""
+        blank = np.zeros((1, *self._image_size), np.uint8)
+        target = ("--label", self._label) if self._label else ()
+        return int(self._replay(blank, 1, *target)[0]["version"])
+
+    def _steps(self) -> Iterator[tuple[str, Any]]:
         yield "server", self._server_version
         yield "manifest", self._read_manifest
         yield "files", self._files
@@ -79,10 +138,8 @@ class _Proof:
         yield "probabilities", self._probabilities
 
     def _server_version(self) -> str:
-        import numpy as np
-
-        blank = np.zeros((1, *self._image_size()), np.uint8)
-        self.version = self._replay(blank, singles=1)[0]["version"]
+        self._image_size = self._find_image_size()
+        self.version = self.served_version()
         self._folder = self._home.serving_model / str(self.version)
         requests = f"with label {self._label}" if self._label else "without a label"
         return f"the {self._server['backend']} backend serves requests {requests} from version {self.version}"
@@ -132,7 +189,8 @@ class _Proof:
         return f"weights_sha256 {now[:12]}..."
 
     def _signatures(self) -> str:
-        signatures = _serving(self._home, "signatures", "--version", str(self.version))["signatures"]
+        version = ("--version", str(self.version))
+        signatures = serving("signatures", "--home", str(self._home.root), *version)["signatures"]
         wanted = {
             contract.SERVING_DEFAULT: ([contract.IMAGES], [contract.CLASSES, contract.PROBABILITIES]),
             contract.SERVING_ENCODED: ([contract.ENCODED_IMAGES], [contract.CLASSES, contract.PROBABILITIES]),
@@ -145,7 +203,6 @@ class _Proof:
         return ", ".join(wanted)
 
     def _accuracy(self) -> str:
-        from components.validation import reference_predictions
         from pipeline import integrity
 
         assert self._pushed is not None
@@ -154,9 +211,7 @@ class _Proof:
             self._expected = reference_predictions.read(evaluation)
         except (OSError, ValueError, KeyError) as e:
             raise _CheckFailed(f"{evaluation}: the evaluation's predictions are missing or damaged ({e})") from e
-        report, self._served = self._replay(self._expected.images, SINGLES)
-        if report["version"] != self.version:
-            raise _CheckFailed(f"version {report['version']} served the test split: the server changed in between")
+        _, self._served = self._replay(self._expected.images, SINGLES, "--version", str(self.version))
         right = self._served["grpc"].argmax(axis=1) == self._expected.labels
         served, evaluated = float(right.mean()), self._manifest.metrics["sparse_categorical_accuracy"]
         if abs(served - evaluated) > 1e-6:
@@ -164,8 +219,6 @@ class _Proof:
         return f"{served:.4f} on {len(right):,} test images, as evaluated"
 
     def _probabilities(self) -> str:
-        import numpy as np
-
         worst = {
             name: float(np.abs(served - self._expected.probabilities[: len(served)]).max())
             for name, served in self._served.items()
@@ -174,30 +227,17 @@ class _Proof:
             raise _CheckFailed(f"largest difference: gRPC {worst['grpc']:.2g}, REST {worst['rest']:.2g}")
         return f"largest difference: gRPC {worst['grpc']:.2g}, REST {worst['rest']:.2g}"
 
-    def _image_size(self) -> tuple[int, int]:
-        signatures = _serving(self._home, "signatures")["signatures"]
+    def _find_image_size(self) -> tuple[int, int]:
+        signatures = serving("signatures", "--home", str(self._home.root))["signatures"]
         try:
             _, height, width = signatures[contract.SERVING_DEFAULT]["inputs"][contract.IMAGES]["shape"]
         except (KeyError, ValueError):
             raise _CheckFailed("the served model was not exported by this pipeline") from None
         return height, width
 
-    def _replay(self, images: Any, singles: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        from components.validation.trial_server import replay
-
+    def _replay(self, images: Any, singles: int, *target: str) -> tuple[dict[str, Any], dict[str, Any]]:
         ports = self._server["grpc_port"], self._server["rest_port"]
-        return replay(images, self._scratch, *ports, singles, self._label)
-
-
-def _serving(home: Home, command: str, *words: str) -> dict[str, Any]:
-    """The JSON output of a serving command, run as a process. Raises InputError with its error message."""
-    arguments = [command, "--home", str(home.root), *words, "--json"]
-    done = subprocess.run([sys.executable, "-m", "serving", *arguments], cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        problem, _, remedy = done.stderr.strip().partition("\n")
-        raise InputError(problem or f"python -m serving {command} ended with exit code {done.returncode}", remedy)
-    document: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return document
+        return trial_server.replay(images, self._scratch, *ports, singles, *target)
 
 
 def to_json(version: int, rows: list[Row]) -> str:

@@ -42,8 +42,19 @@ def pipeline_command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "pipeline", *map(str, arguments)]
 
 
+# Nothing responds there: a request to this machine must not go through a proxy.
+DEAD_PROXIES = {
+    spelled: "http://127.0.0.1:9"
+    for name in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy")
+    for spelled in (name, name.upper())
+}
+
+
 def environment() -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if k != "MNIST_TFX_HOME"} | {"COLUMNS": "200"}
+    """The environment of the commands. Their server is the embedded one, even if there is an engine with its image."""
+    omitted = ("MNIST_TFX_HOME", "MAKEFLAGS", "MFLAGS", "MAKELEVEL")  # make sets the last three if it runs the tests
+    inherited = {"SERVING_BACKEND": "embedded"} | {k: v for k, v in os.environ.items() if k not in omitted}
+    return inherited | {"COLUMNS": "200"} | DEAD_PROXIES
 
 
 Pipeline = Callable[..., Done]
@@ -73,6 +84,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def quick(data: Path, home: Path, *more: str) -> Sequence[str]:
-    """Arguments of a small, fast `run`."""
-    config = str(ROOT / "configs" / "quick.toml")
-    return ["run", "--json", "--config", config, "--home", str(home), "--set", f"data.source={data}", *more]
+    """Arguments of a small, fast `run`, without a container."""
+    arguments = ["run", "--json", "--config", str(ROOT / "configs" / "quick.toml"), "--home", str(home)]
+    return [*arguments, "--set", f"data.source={data}", "--set", "serving.backend=embedded", *more]

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -69,12 +70,26 @@ def wanted_state() -> str:
     return digest.hexdigest()
 
 
+def has_cache(environment: Mapping[str, str]) -> bool:
+    """Whether uv can have its cache where it wants it: without a writable home folder it would fail."""
+    if environment.keys() & {"UV_CACHE_DIR", "XDG_CACHE_HOME"}:
+        return True
+    try:
+        cache = Path.home() / ".cache" / "uv"
+        cache.mkdir(parents=True, exist_ok=True)
+        return os.access(cache, os.W_OK)
+    except (OSError, RuntimeError):  # RuntimeError: no HOME, and the user has no name
+        return False
+
+
 def step(what: str, *command: str | Path) -> None:
     """Run one command and show its progress, without the list of installed packages."""
     started = time.monotonic()
     print(f"setup: {what} ...", file=sys.stderr, flush=True)
     # An active venv or PYTHONPATH must have no effect on .venv.
     environment = {k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME"}}
+    if not has_cache(environment):
+        environment["UV_CACHE_DIR"] = str(VENV / "cache")
     words = [str(part) for part in command]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
     with subprocess.Popen(words, cwd=ROOT, env=environment, text=True, **output) as process:  # type: ignore[call-overload]
@@ -123,17 +138,30 @@ def install() -> None:
     step("install this project", *local, *packages)
 
 
+def is_ready(state: str) -> bool:
+    return STAMP.exists() and STAMP.read_text() == state
+
+
 def main() -> None:
     check_machine()
     state = wanted_state()
+    if is_ready(state):  # without the lock: the checkout may be read-only
+        return
     # If two `make` processes run in one clone, the second waits here and then finds the stamp.
-    with open(ROOT / ".setup.lock", "w") as lock:
+    try:
+        descriptor = os.open(ROOT / ".setup.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)  # not through a link
+    except OSError as e:
+        refuse(
+            f"{ROOT / '.setup.lock'} cannot be written ({e.strerror}).",
+            "Run make setup as the owner, delete the file, or clone to another folder.",
+        )
+    with open(descriptor) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print("setup: waiting for another setup in this clone", file=sys.stderr, flush=True)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if STAMP.exists() and STAMP.read_text() == state:
+        if is_ready(state):
             return
         started = time.monotonic()
         install()

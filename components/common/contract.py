@@ -48,6 +48,7 @@ MAX_PIXEL: Final = 255
 # Files in the artifacts of our components, for readers that have neither TensorFlow nor TFMA.
 HISTORY_FILE: Final = "history.json"  # in ModelRun: loss by step, accuracies, settings, seconds
 MANIFEST_PROPERTY: Final = "manifest_sha256"  # of PushedModel: reveals later edits of the manifest
+DRIFT_FILE: Final = "drift.json"  # in ExampleAnomalies: drift and skew of each feature with its bound, as a verdict
 VERDICT_FILE: Final = "verdict.json"  # in ModelBlessing and InfraBlessing: blessed, checks, metrics
 ABSENT_FILE: Final = "absent.txt"  # marks an artifact as absent; an optional input with this file is ignored
 # Parameter of the Pusher, JSON {"tampered": [versions], "unrecorded": [versions]}: see pipeline/integrity.py.

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from components.common.errors import InputError
+from components.common.errors import InputError, cannot_write
 
 
-def write_durably(path: Path, content: str) -> None:
+def write_durably(path: Path, content: str | bytes) -> None:
     """Replace a file atomically and flush it to disk. The caller holds a lock: only one writer at a time.
 
     Raises:
@@ -22,14 +22,22 @@ def write_durably(path: Path, content: str) -> None:
     temporary = path.with_name(f".{path.name}.new")  # a fixed name: the file of a killed writer is replaced
     try:
         temporary.unlink(missing_ok=True)
-        with open(temporary, "x") as file:  # new: a link with this name is not followed
-            file.write(content)
+        with open(temporary, "xb") as file:  # new: a link with this name is not followed
+            file.write(content if isinstance(content, bytes) else content.encode())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
         sync(path.parent)
     except OSError as e:
-        raise InputError(f"{path}: cannot be written ({e.strerror})", "Make room, then run the command again.") from e
+        raise cannot_write(path, e) from e
+
+
+def check_utf_8(path: Path) -> None:
+    """Raise InputError if a path, with its links resolved, is not UTF-8, which protocol buffers require."""
+    try:
+        os.path.realpath(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path}: the path is not valid UTF-8", "Use another folder.") from None
 
 
 def sync(path: Path) -> None:

@@ -34,6 +34,11 @@ class Home:
     def serving_model(self) -> Path:
         return self.root / "serving_model" / contract.MODEL_NAME
 
+    @property
+    def accepted_statistics(self) -> Path:
+        """Of the data of the last runs: see components/data/accepted.py."""
+        return self.root / "statistics"
+
     def data(self, dataset: str) -> Path:
         return self.root / "data" / dataset
 
@@ -57,7 +62,7 @@ class Home:
 
         with locked(lock, refuse) as file:
             if not file.writable():
-                raise InputError(f"{self.root}: belongs to another user", "Name another home: --home DIR")
+                raise InputError(f"{self.root}: cannot be written", "Name another home: --home DIR")
             file.truncate()
             file.write(str(os.getpid()))
             file.flush()

@@ -40,9 +40,10 @@ class HomeSize:
     @classmethod
     def read(cls, home: Home) -> Self | None:
         """The recorded size; None if there is none, or it is damaged."""
-        with suppress(OSError, ValueError, TypeError, KeyError):
+        with suppress(OSError, ValueError, TypeError, AttributeError):
             found = cls(**json.loads((home.root / FILE_NAME).read_text()))
-            return found if all(type(found.bytes[name]) is int for name in ("total", *PARTS.values())) else None
+            known = found.bytes.keys() >= {"total", *PARTS.values()}
+            return found if known and all(type(size) is int for size in found.bytes.values()) else None
         return None
 
     def record(self, home: Home) -> None:

@@ -14,6 +14,7 @@ MAX_WHOLE: Final = 2**31 - 1  # TensorFlow's int32
 MAX_REPEAT: Final = 10_000
 BACKENDS: Final = ("auto", "container", "binary", "embedded")
 SCALINGS: Final = ("unit", "symmetric", "standard")
+ON_DRIFT: Final = ("warn", "stop")
 UNBOUNDED_AUGMENTATIONS: Final = ("shift_pixels", "rotation_degrees", "shear", "elastic_pixels")
 CHOICES: Final[Mapping[str, tuple[str, ...]]] = {  # the values that TrainSettings allows
     "optimizer": ("adamw", "momentum", "sgd"),
@@ -33,35 +34,46 @@ class DataSettings:
         source: "mnist" for the real 60,000 + 10,000 images, or a folder with IDX files (plain or gzip).
         image_height, image_width: size of every image, in pixels.
         classes: number of classes; labels are 0 .. classes-1.
-        eval_examples: size of the eval split, taken from the end of the training file.
+        eval_examples: size of the eval split, taken from the end of the training file; 0: a tenth of the file, at most
+            5,000.
         repeat: how many times the train split is written, for measurements with more data.
         min_mean_intensity, max_mean_intensity: bounds of an image's mean pixel / 255 in the schema, 0..1.
+        on_drift: whether data that differs more from the train split, or from the data before, than the schema allows
+            is reported ("warn") or ends the run ("stop").
     """
 
     source: str = REAL_MNIST
     image_height: int = 28
     image_width: int = 28
     classes: int = 10
-    eval_examples: int = 5000
+    eval_examples: int = 0
     repeat: int = 1
     # The 70,000 MNIST images have 0.025 to 0.398; inverted, they have at least 0.602.
     min_mean_intensity: float = 0.01
     max_mean_intensity: float = 0.5
+    on_drift: str = "warn"
 
     def __post_init__(self) -> None:
         if not self.source.strip():
             raise UsageError("data.source is empty", 'Use "mnist", or name a folder with four IDX files.')
-        for key in ("image_height", "image_width", "classes", "eval_examples"):
+        for key in ("image_height", "image_width", "classes"):
             _check_whole(f"data.{key}", getattr(self, key), 1)
+        _check_whole("data.eval_examples", self.eval_examples, 0)
         _check_whole("data.repeat", self.repeat, 1, MAX_REPEAT)
         if self.classes > 256:
             raise UsageError(f"data.classes is {self.classes}; it must be at most 256: an IDX label is one byte")
         if not 0 <= self.min_mean_intensity < self.max_mean_intensity <= 1:
             raise UsageError("data.min_mean_intensity and data.max_mean_intensity must satisfy 0 <= min < max <= 1")
+        _check_one_of("data.on_drift", self.on_drift, ON_DRIFT)
 
     @property
     def pixels(self) -> int:
         return self.image_height * self.image_width
+
+    def of_examples(self) -> dict[str, int]:
+        """The settings that the examples depend on. Only these belong in the cache keys of nodes that use examples."""
+        names = ("image_height", "image_width", "classes", "eval_examples", "repeat")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -236,8 +248,8 @@ class HomeSettings:
     """Retention of local runs.
 
     Attributes:
-        keep_runs: number of newest runs whose artifacts and logs are kept; 0 keeps all. Of an older run stay its record
-            in MLMD and what a pushed version needs.
+        keep_runs: number of newest runs whose artifacts and logs are kept; 0 keeps all. Of an older run, its record in
+            MLMD and what a pushed version needs are kept.
     """
 
     keep_runs: int = 10

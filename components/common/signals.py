@@ -7,9 +7,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Any, Final, NoReturn
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+ANNOUNCEMENT: Final = b"stopping...\n"
 GRACE_S: Final = 10.0  # for a checkpoint and clean-up; then the process exits, as after kill -9
 
 
@@ -31,7 +32,7 @@ class Stop:
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self._left = threading.Event()
+        self._announced, self._left = threading.Event(), threading.Event()
 
     @contextmanager
     def installed(self, announce: Callable[[], object]) -> Iterator[None]:
@@ -42,16 +43,12 @@ class Stop:
         """
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
-        wakeup_before = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        before = {n: signal.signal(n, self._handle) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
         watch = threading.Thread(target=self._watch, args=(read_end, announce), daemon=True)
         watch.start()
         try:
-            yield
+            with _handled(self._handle, write_end):
+                yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(wakeup_before)
             self._left.set()
             os.close(write_end)  # ends the thread, after the announcement of a signal that has arrived
             watch.join(timeout=1.0)
@@ -64,7 +61,12 @@ class Stop:
     def check(self) -> None:
         """Raise KeyboardInterrupt or Terminated if a signal has arrived, even if its exception was caught."""
         if self.number is not None:
-            raise Terminated if self.number == signal.SIGTERM else KeyboardInterrupt
+            _raise(self.number, None)
+
+    def exit(self) -> NoReturn:
+        """End the process after the announcement, but without the end of the block and of other threads."""
+        self._announced.wait(timeout=1.0)
+        os._exit(self.exit_code)
 
     def _handle(self, number: int, _: object) -> None:
         self.number = self.number or number
@@ -81,12 +83,56 @@ class Stop:
             first = False
             with suppress(Exception):  # a closed terminal
                 announce()
+            self._announced.set()
             threading.Thread(target=self._exit_after_grace, daemon=True).start()
         os.close(read_end)
 
     def _exit_after_grace(self) -> None:
         if not self._left.wait(GRACE_S):
             os._exit(self.exit_code)
+
+
+@contextmanager
+def only_raised() -> Iterator[None]:
+    """During the block, inside that of `Stop.installed`, a signal raises and does nothing else: no deadline follows.
+
+    For a server in the foreground, which ends in order, however long that takes. Only in the main thread.
+    """
+    with _handled(_raise, wakeup=-1):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[[int, Any], object], wakeup: int) -> Iterator[None]:
+    """Handle both signals, except those that the process ignores, and write them to the descriptor `wakeup`."""
+    wakeup_before = signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    before = {n: signal.signal(n, handler) for n in SIGNALS if signal.getsignal(n) is not signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+        signal.set_wakeup_fd(wakeup_before)
+
+
+def _raise(number: int, _: object) -> None:
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def exit_at_once() -> None:
+    """Handle both signals by ending the process, without a traceback; except those that the process ignores.
+
+    For the time before and after the block of `Stop.installed`, when there is nothing to finish.
+    """
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _exit_at_once)
+
+
+def _exit_at_once(number: int, _: object) -> None:
+    with suppress(OSError):  # stderr is closed
+        os.write(2, ANNOUNCEMENT)
+    os._exit(128 + number)
 
 
 @contextmanager

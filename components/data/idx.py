@@ -122,18 +122,6 @@ def read_split(images: Path, labels: Path, settings: DataSettings) -> tuple[UInt
     return x, y
 
 
-def check(files: IdxFiles, settings: DataSettings) -> None:
-    """Read all files. Raises InputError on the first problem. MNIST takes about 0.1 s."""
-    train_images, _ = read_split(files.train_images, files.train_labels, settings)
-    read_split(files.test_images, files.test_labels, settings)
-    if settings.eval_examples >= len(train_images):
-        raise InputError(
-            f"data.eval_examples is {settings.eval_examples:,}, but {files.train_images.name} has only "
-            f"{len(train_images):,} images: none would be left for training",
-            "Choose a smaller number: --set data.eval_examples=N",
-        )
-
-
 def batches(count: int, size: int) -> Iterator[tuple[int, int]]:
     """Split range(count) into (start, stop) pairs at most `size` apart."""
     for start in range(0, count, size):

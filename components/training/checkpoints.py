@@ -129,8 +129,9 @@ class Checkpoints:
 
     def _remove_oldest(self) -> None:
         ours = f"{'[0-9a-f]' * NAME_DIGITS}{SUFFIX}"  # the folder may be the user's, with checkpoints of other programs
-        files = sorted(self.path.parent.glob(ours), key=lambda path: path.stat().st_mtime, reverse=True)
-        for path in files[KEPT_FILES:]:
+        others = [path for path in self.path.parent.glob(ours) if path != self.path]
+        others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in others[KEPT_FILES - 1 :]:
             path.unlink(missing_ok=True)
 
 

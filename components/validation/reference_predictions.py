@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 FILE_NAME = "reference_answers.npz"  # in ModelEvaluation
+SAME_PROBABILITY: Final = 1e-5  # largest difference of a served one; the order of summation depends on the batch size
 
 
 class ReferencePredictions(NamedTuple):

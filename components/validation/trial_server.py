@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,14 +19,14 @@ import numpy.typing as npt
 
 from components.common import ROOT, contract
 from components.common.errors import InputError
-from components.common.ports import free_port
+from components.common.ports import free_port, version_states
 
-STOP_TIMEOUT_S: Final = 15
+STOP_TIMEOUT_S: Final = 60  # stopping a container takes several calls of its engine
 LOG_LINES: Final = 15
 
 
 class ServerError(InputError):
-    """A server did not start, or a request to it failed."""
+    """A server ended or did not become available, or a request to it failed."""
 
 
 class TrialServer(NamedTuple):
@@ -39,34 +38,50 @@ class TrialServer(NamedTuple):
 
 
 @contextlib.contextmanager
-def running_server(model: Path, folder: Path, backend: str, timeout_s: float) -> Iterator[TrialServer]:
+def running_server(
+    model: Path, folder: Path, backend: str, timeout_s: float, owner: Path | None = None
+) -> Iterator[TrialServer]:
     """Serve a SavedModel from a separate process, which ends with this one even if this one is killed.
 
     Args:
         folder: for the server's home and log; removed by the caller.
+        owner: names the server's container, so that a container left behind is removed by the next one of this owner;
+            None for `folder`.
 
     Raises:
-        ServerError: the model was not AVAILABLE in time, or the block raised it; the end of the server's log is added.
+        ServerError, InputError: as `server_of`.
     """
     version = folder / "serving_model" / contract.MODEL_NAME / "1"
     shutil.copytree(model, version, copy_function=os.link)
+    options = ["--unproven", "--backend", backend, *(["--owner", str(owner)] if owner else [])]
+    with server_of(folder, folder / "server.log", timeout_s, *options) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def server_of(home: Path, log: Path, timeout_s: float, *options: str) -> Iterator[TrialServer]:
+    """Serve a home on free ports, as `running_server` does.
+
+    Args:
+        log: the file for the server's output.
+        options: of the serving command `up`.
+
+    Raises:
+        ServerError: no version was AVAILABLE in time, or the block raised it; the end of the server's log is added.
+        InputError: the environment has no such server: no engine, no image, no port.
+    """
     grpc_port, rest_port = free_port(), free_port()
-    options = {
-        "--with-parent": os.getpid(),
-        "--home": folder,
-        "--backend": backend,
-        "--grpc-port": grpc_port,
-        "--rest-port": rest_port,
-    }
-    command = [sys.executable, "-m", "serving", "up", "--foreground", "--unproven"]
-    command += [str(word) for option in options.items() for word in option]
-    log = folder / "server.log"
+    words = ["--with-parent", os.getpid(), "--home", home, "--grpc-port", grpc_port, "--rest-port", rest_port]
+    command = [sys.executable, "-m", "serving", "up", "--foreground", *map(str, words), *options]
     started = time.monotonic()
     with open(log, "wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
     try:
-        while not _available(rest_port):
-            if process.poll() is not None:
+        while not _ready(rest_port):
+            if process.poll() == InputError.exit_code:
+                problem, _, remedy = _last_error(log.read_text(errors="replace"))
+                raise InputError(f"no server could be started: {problem}", remedy)
+            if process.returncode is not None:
                 raise ServerError("the server ended")
             if time.monotonic() - started > timeout_s:
                 raise ServerError(f"the server was not AVAILABLE within {timeout_s:g} s")
@@ -91,15 +106,15 @@ def replay(
     grpc_port: int,
     rest_port: int,
     singles: int,
-    label: str | None = None,
+    *target: str,
 ) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.float32]]]:
-    """Send images to a server on this machine, with `python -m serving replay`.
+    """Send images to a server on this machine, with the serving command `replay`.
 
     Args:
         images: uint8 [n, height, width], all sent over gRPC: the first `singles` one by one, the rest in batches.
         scratch: an existing folder for the command's files.
         singles: how many are also sent over REST, one by one.
-        label: version label of the requests; None sends them without one.
+        target: options that choose the version, such as "--version", "7"; by default the server chooses.
 
     Returns:
         The command's JSON report; and probabilities by transport: "grpc" [n, classes], "rest" [singles, classes].
@@ -110,20 +125,28 @@ def replay(
     sent, received = scratch / "images.npy", scratch / "predictions.npz"
     np.save(sent, images)
     options = ["--singles", str(singles), "--grpc-port", str(grpc_port), "--rest-port", str(rest_port)]
-    options += ["--label", label] if label else []
-    command = [sys.executable, "-m", "serving", "replay", str(sent), "--output", str(received), "--json", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        problem, _, remedy = done.stderr.strip().partition("\n")
-        raise ServerError(problem or f"python -m serving replay ended with exit code {done.returncode}", remedy)
+    report = serving("replay", str(sent), "--output", str(received), *options, *target)
     with np.load(received, allow_pickle=False) as arrays:
-        return json.loads(done.stdout.splitlines()[-1]), dict(arrays)
+        return report, dict(arrays)
 
 
-def _available(rest_port: int) -> bool:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{rest_port}/v1/models/{contract.MODEL_NAME}", timeout=1) as body:
-            states = json.load(body)["model_version_status"]
-    except (OSError, ValueError, KeyError):
-        return False
-    return any(state["state"] == "AVAILABLE" for state in states)
+def serving(command: str, *words: str) -> dict[str, Any]:
+    """The JSON output of a serving command, run as a process. Raises ServerError with its error message."""
+    words = (sys.executable, "-m", "serving", command, *words, "--json")
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        problem, _, remedy = _last_error(done.stderr)
+        raise ServerError(problem or f"the serving command {command} ended with exit code {done.returncode}", remedy)
+    document: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return document
+
+
+def _last_error(output: str) -> tuple[str, str, str]:
+    """The first line of the error that a command of ours printed last, a separator, and the other lines."""
+    return f"\n{output.strip()}".rpartition("\nerror: ")[2].strip().partition("\n")
+
+
+def _ready(rest_port: int) -> bool:
+    """Whether a version can be served and no other is being loaded."""
+    states = {state["state"] for state in version_states(rest_port)}
+    return "AVAILABLE" in states and states.isdisjoint({"START", "LOADING"})

@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from components.common import contract
+from components.common.commands import command
 from components.common.errors import InputError
 
 FILE_NAME: Final = "manifest.json"
 FORMAT: Final = 1
-NOT_A_FILE: Final = "not a regular file"  # never equal to a hash
-PUSH_AGAIN: Final = "Roll back to another version (python -m serving rollback), or push again: make pipeline"
 
 
 @dataclass(frozen=True)
@@ -108,27 +109,56 @@ def write(manifest: Manifest, folder: Path) -> None:
 def read(folder: Path) -> Manifest:
     """The manifest in the folder of a version. Raises InputError if it is missing or invalid."""
     path = folder / FILE_NAME
-    if path.exists() and not path.is_file():  # reading a pipe would never end
-        raise InputError(f"{path}: not a manifest (not a regular file)", PUSH_AGAIN)
     try:
-        return Manifest(**json.loads(path.read_text()))
+        with _opened(path) as file:
+            found = Manifest(**json.load(file))
+        if not isinstance(found.files, dict):
+            raise ValueError("files is not an object")
+        return found
     except FileNotFoundError:
-        raise InputError(f"{folder}: has no {FILE_NAME}, so it cannot be verified", PUSH_AGAIN) from None
-    except (OSError, ValueError, TypeError) as e:
-        raise InputError(f"{path}: not a manifest ({e})", PUSH_AGAIN) from e
+        raise InputError(f"{folder}: has no {FILE_NAME}, so it cannot be verified", _push_again()) from None
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read ({e.strerror})", _push_again()) from e
+    except (ValueError, TypeError, RecursionError) as e:
+        raise InputError(f"{path}: not a manifest ({e})", _push_again()) from e
+
+
+def _push_again() -> str:
+    return f"Run the pipeline again, or serve another version: {command('serving', 'rollback')}"
 
 
 def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
+    with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _opened(path: Path) -> BufferedReader:
+    """Open a regular file. Raises InputError for another kind, such as a FIFO, which would block the reader."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise InputError(f"{path}: not a regular file", _push_again())
+
+
 def file_hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file below `folder` except the manifest, by relative path; NOT_A_FILE for pipes and devices."""
-    paths = sorted(Path(root, name) for root, _, names in os.walk(folder) for name in names)
-    return {
-        str(p.relative_to(folder)): sha256(p) if p.is_file() else NOT_A_FILE for p in paths if p != folder / FILE_NAME
-    }
+    """SHA-256 of every file below `folder` except the manifest, by relative path.
+
+    Raises:
+        InputError: a file or folder cannot be read, or is of a kind that no push writes, such as a FIFO.
+    """
+
+    def refuse(error: OSError) -> NoReturn:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})", _push_again()) from error
+
+    paths = []
+    for root, folders, names in os.walk(folder, onerror=refuse):
+        paths += [Path(root, name) for name in names]
+        paths += [Path(root, name) for name in folders if Path(root, name).is_symlink()]  # os.walk does not enter these
+    try:
+        return {str(p.relative_to(folder)): sha256(p) for p in sorted(paths) if p != folder / FILE_NAME}
+    except OSError as e:
+        refuse(e)
 
 
 def verify(folder: Path) -> Manifest:
@@ -139,12 +169,33 @@ def verify(folder: Path) -> Manifest:
     """
     manifest = read(folder)
     if str(manifest.version) != folder.name:
-        raise InputError(f"{folder}: its manifest is for version {manifest.version}", PUSH_AGAIN)
+        raise InputError(f"{folder}: its manifest is for version {manifest.version}", _push_again())
     if manifest.blessed is not True or manifest.infra_blessed is not True:
-        raise InputError(f"{folder}: its manifest does not say that the model was blessed", PUSH_AGAIN)
+        raise InputError(f"{folder}: its manifest does not say that the model was blessed", _push_again())
     if changed := changed_files(manifest, folder):
-        raise InputError(f"{folder}: changed since it was pushed: {', '.join(changed)}", PUSH_AGAIN)
+        raise InputError(f"{folder}: changed since it was pushed: {', '.join(changed)}", _push_again())
     return manifest
+
+
+def is_proven(folder: Path) -> bool:
+    """Whether a version passes `verify`."""
+    try:
+        verify(folder)
+    except InputError:
+        return False
+    return True
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether no run pushed a folder: it has no manifest, or that of a model that was not blessed."""
+    try:
+        (folder / FILE_NAME).lstat()
+        found = read(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (InputError, OSError):  # a version whose manifest was damaged
+        return False
+    return found.blessed is not True or found.infra_blessed is not True
 
 
 def changed_files(manifest: Manifest, folder: Path) -> list[str]:

@@ -84,16 +84,19 @@ def publish(
 def prune(base: Path, keep: int, protected: Callable[[], Collection[int]]) -> list[int]:
     """Delete all but the newest `keep` versions and the protected ones; returns the deleted versions.
 
-    A version disappears with one rename, so that no server sees a part of it.
+    Folders that no run pushed do not count: the newest `keep` that match their manifest stay, however many others there
+    are. A version disappears with one rename, so that no server sees a part of it.
 
     Args:
         protected: called while LOCK_FILE is held, so that no version is chosen between this call and the deletion.
     """
     deleted = []
     with locked(base / LOCK_FILE):
-        in_use = protected()
-        for version in versions(base)[:-keep]:
-            if version not in in_use:
+        existing = versions(base)
+        proven = [version for version in existing if manifest.is_proven(base / str(version))]
+        kept = {*existing[-keep:], *proven[-keep:], *protected()}
+        for version in existing:
+            if version not in kept:
                 _delete((base / str(version)).rename(base / f"{DELETED}{version}"))
                 deleted.append(version)
     return deleted

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.common import contract
+from components.common.commands import command
 from components.common.errors import InputError
+from components.versions.manifest import is_foreign
 from components.versions.publish import versions
 
 RELEASE_FILE: Final = Path("serving", "release.json")
@@ -80,7 +82,7 @@ def read_release(home_root: Path) -> Release:
     except (ValueError, TypeError, KeyError, RecursionError) as e:
         raise InputError(
             f"{path}: damaged ({e})",
-            "Delete it, then: python -m serving promote VERSION (what was served before: python -m serving history)",
+            f"Delete it, and promote the version that was served before. To see which: {command('serving', 'history')}",
         ) from e
 
 
@@ -98,14 +100,15 @@ def pushed_versions(home_root: Path) -> list[int]:
 
 
 def served_versions(home_root: Path, release: Release) -> set[int]:
-    """Versions in the home that the server loads.
+    """Versions in the home that the server loads: without a stable version, the newest two of our runs.
 
     The version that a rollback would go to stays loaded, so that the rollback is immediate; but not if it is newer than
     the stable version, because requests without a label go to the highest loaded version.
     """
     pushed = pushed_versions(home_root)
     if release.stable is None:
-        return set(pushed[-NEWEST_SERVED:])
+        ours = [number for number in pushed if not is_foreign(version_folder(home_root, number))]
+        return {*(ours or pushed)[-NEWEST_SERVED:]}
     wanted = {*release.labels.values()}
     if release.previous is not None and release.previous < release.stable:
         wanted.add(release.previous)

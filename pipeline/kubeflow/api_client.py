@@ -7,6 +7,7 @@ creates the run; this client watches it with three kinds of GET requests.
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import os
 import urllib.error
@@ -51,6 +52,14 @@ class ApiClient:
             raise InputError(
                 f"{self.token_file}: cannot be read ({e.strerror})", "Name a file that contains a token."
             ) from e
+
+    def proxy(self) -> str | None:
+        """The proxy that the environment names for this server; None if there is none, as always on loopback."""
+        url = urllib.parse.urlsplit(self.host)
+        name = url.hostname or ""
+        if _is_loopback(name) or urllib.request.proxy_bypass(name):
+            return None
+        return urllib.request.getproxies().get(url.scheme)
 
     def check(self) -> None:
         """Raises InputError if there is no server, it rejects the token, or it is not Kubeflow Pipelines."""
@@ -97,7 +106,9 @@ class ApiClient:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             request = urllib.request.Request(self.host + path, headers=headers)
-            with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_S) as response:
+            proxy = self.proxy()
+            proxies = urllib.request.ProxyHandler({request.type: proxy} if proxy else {})
+            with urllib.request.build_opener(proxies).open(request, timeout=REQUEST_TIMEOUT_S) as response:
                 content: bytes = response.read()
                 return content
         except urllib.error.HTTPError as e:
@@ -125,3 +136,10 @@ def from_options(host: str | None, namespace: str, token_file: Path | None) -> A
         token_file = IN_CLUSTER_TOKEN
     address = host or f"http://ml-pipeline.{namespace or 'kubeflow'}.svc.cluster.local:8888"
     return ApiClient(address.rstrip("/"), token_file)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

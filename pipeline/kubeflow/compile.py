@@ -22,7 +22,7 @@ from pipeline.output_capture import captured
 from pipeline.settings import Settings
 
 COMMAND: Final = ["python", "-m", "pipeline.kubeflow.entrypoint"]
-EXTRA: Final = "Install it: pip install 'mnist-tfx[kubeflow]'  (in a clone: make setup)"
+EXTRA: Final = "Install this project with its extra 'kubeflow' (in a clone: make setup)."
 HEADER: Final = "# Compiled by `python -m pipeline compile`. Do not edit: change the settings and compile again.\n"
 _TYPES: Final = {int: "NUMBER_INTEGER", float: "NUMBER_DOUBLE", str: "STRING", bool: "BOOLEAN"}
 _TEMPLATE: Final = "{{"  # starts a placeholder in KFP and Argo

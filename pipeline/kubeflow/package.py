@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import yaml
 
+from components.common.commands import command
 from components.common.errors import InputError, UsageError
 
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
@@ -50,7 +51,7 @@ class Package:
             raise UsageError(
                 f"{key.strip()} is not a parameter of {self.path} (the nearest is {', '.join(near) or 'none'})",
                 f"Its parameters are {', '.join(self.parameters)}. To change another setting, compile again: "
-                f"python -m pipeline compile --set {text}",
+                f"{command('pipeline', 'compile', '--set', text)}",
             )
         kinds = _KINDS[self.parameters[name]["parameterType"]]
         value: Any = raw
@@ -74,6 +75,10 @@ def read(path: Path) -> Package:
         parameters = spec["root"].get("inputDefinitions", {}).get("parameters", {})
         return Package(path, spec["pipelineInfo"]["name"], tuple(order.static_order()), parameters)
     except OSError as e:
-        raise InputError(f"{path}: cannot be read ({e.strerror})", "Compile it: python -m pipeline compile") from e
+        raise InputError(
+            f"{path}: cannot be read ({e.strerror})", f"Compile it: {command('pipeline', 'compile')}"
+        ) from e
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, StopIteration) as e:
-        raise InputError(f"{path}: not a compiled pipeline", "Compile it again: python -m pipeline compile") from e
+        raise InputError(
+            f"{path}: not a compiled pipeline", f"Compile it again: {command('pipeline', 'compile')}"
+        ) from e

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from components.common.errors import InputError
-from components.common.home import RESULT_FILE, Home
+from components.common.home import Home
 from pipeline.kubeflow import package, watch
 from pipeline.kubeflow.api_client import ApiClient
 from pipeline.kubeflow.compile import require_kfp
-from pipeline.run import Result
+from pipeline.run import Result, save
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,11 @@ def wait(
     logs = home.logs(run_id)
     try:
         result = watch.result_of(client, run, progress, logs, time.monotonic() - started)
-        (logs / RESULT_FILE).write_text(result.to_json() + "\n")
+        save(result, logs)
     except OSError as e:
         raise InputError(f"{logs}: cannot be written ({e.strerror})", "Name another home: --home DIR") from e
+    for line in result.drift:
+        print(f"drift: {line}", file=stream)
     return result
 
 
@@ -83,7 +85,10 @@ def _create_run(client: ApiClient, request: RunRequest, name: str, arguments: di
         # kfp prints links to stdout, which is reserved for our result, and warns about server versions.
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):
             kfp_client = kfp.Client(
-                host=client.host, namespace=request.namespace or "kubeflow", existing_token=client.token()
+                host=client.host,
+                namespace=request.namespace or "kubeflow",
+                existing_token=client.token(),
+                proxy=client.proxy(),  # kfp does not read the environment's
             )
             return kfp_client.create_run_from_pipeline_package(
                 str(request.package),

@@ -133,6 +133,7 @@ def result_of(client: ApiClient, run: Mapping[str, Any], progress: Progress, log
     result.nodes = [{"id": n.id, "state": n.state, "seconds": round(n.seconds, 2)} for n in progress.nodes]
     for report in reports.values():
         result.metrics |= {name: round(value, 6) for name, value in (report.get("metrics") or {}).items()}
+        result.drift += report.get("drift") or []
         for field in ("blessed", "infra_blessed"):
             if report.get(field) is not None:
                 setattr(result, field, report[field])

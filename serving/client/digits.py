@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
+from components.common import contract
 from components.common.errors import InputError, UsageError
+from components.common.settings import REAL_MNIST
 from components.data import idx
 from components.data.idx import UInt8Array
+from components.versions import manifest
+from components.versions.release import version_folder
 
 BRIGHT: Final = 128  # pixels from this value, out of 0..255, are bright
 
@@ -127,3 +132,42 @@ def from_test_set(folder: Path, indices: Sequence[int], *, count: int = 0, seed:
         if not 0 <= index < len(images):
             raise UsageError(f"no test image {index}", f"The test set of {folder} has 0 to {len(images) - 1}.")
     return [Digit(images[i], f"test image {i}", i, int(labels[i])) for i in indices]
+
+
+def test_data(home: Path, version: int) -> Path:
+    """Return the folder of the data set that a version of the home was trained and evaluated on, from its manifest.
+
+    Without a manifest, as for a version of another home, the home's MNIST.
+
+    Raises:
+        InputError: the data set is missing, or its test set has changed since.
+    """
+    mnist = home / "data" / contract.MODEL_NAME
+    try:
+        known = manifest.read(version_folder(home, version))
+    except InputError:
+        return mnist
+    source = known.settings.get("data", {}).get("source", REAL_MNIST)
+    folder = mnist if source == REAL_MNIST else Path(source).expanduser().resolve()
+    remedy = "Restore it, or send other images: --data DIR, or the names of PNG or JPEG files"
+    try:
+        found = idx.locate(folder).hashes()
+    except (InputError, OSError, EOFError, zlib.error) as e:
+        problem = e.problem if isinstance(e, InputError) else f"{folder}: {e}"
+        raise InputError(f"the test data of version {version} cannot be read: {problem}", remedy) from e
+    changed = [role for role in found if found[role] != known.data_sha256.get(role, found[role])]
+    if changed := [role for role in changed if role.startswith("test")]:
+        raise InputError(
+            f"{folder}: the {changed[0].replace('_', ' ')} are not those that version {version} was evaluated on",
+            remedy,
+        )
+    return folder
+
+
+def class_names(home: Path, version: int) -> Sequence[str]:
+    """Return the names of a version's classes from its manifest; the numbers have none by default."""
+    try:
+        settings: dict[str, Any] = manifest.read(version_folder(home, version)).settings
+    except InputError:
+        return ()
+    return [str(name) for name in settings.get("data", {}).get("class_names") or ()]

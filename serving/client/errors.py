@@ -20,6 +20,7 @@ import re
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
+from components.common.commands import command
 from components.common.errors import UserError
 
 
@@ -34,10 +35,11 @@ class ServingClientError(UserError):
         text: the server's message.
     """
 
-    advice: ClassVar[str] = ""
+    advice: ClassVar[tuple[str, ...]] = ()  # text, and the command to print after it
 
     def __init__(self, address: str, code: str, text: str) -> None:
-        super().__init__(f"{address}: {code}: {text}", self.advice)
+        advice = f"{self.advice[0]}: {command(*self.advice[1:])}" if self.advice else ""
+        super().__init__(f"{address}: {code}: {text}", advice)
         self.address, self.code, self.text = address, code, text
         self.args = (address, code, text)  # for pickling
 
@@ -58,14 +60,14 @@ class NotFound(ServingClientError):
     """The model or version is not loaded."""
 
     exit_code = 5
-    advice = "See what is served: python -m serving status"
+    advice = ("See what is served", "serving", "status")
 
 
 class Unavailable(ServingClientError):
     """No server responds at the address, or it is starting or stopping."""
 
     exit_code = 5
-    advice = "Is the server running? Start one: make serve"
+    advice = ("Is the server running? Start one", "serving", "up")
 
 
 class Overloaded(Unavailable):

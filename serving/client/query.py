@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -50,11 +50,9 @@ class Result:
         }
         if rest is not None:
             summary["versions"] = {"grpc": grpc.version, "rest": rest.version}
-            # Different versions are not comparable: the server switched between the two requests.
-            comparable = grpc.version == rest.version and grpc.probabilities.shape == rest.probabilities.shape
-            difference = float(abs(grpc.probabilities - rest.probabilities).max()) if comparable else None
+            difference = float(abs(grpc.probabilities - rest.probabilities).max())
             summary["max_difference"] = difference
-            summary["same_classes"] = bool((grpc.classes == rest.classes).all()) if comparable else None
+            summary["same_classes"] = bool((grpc.classes == rest.classes).all())
             summary["identical"] = difference == 0 and summary["same_classes"]
         return summary
 
@@ -75,29 +73,38 @@ class Result:
 
 
 def query(
-    selection: Selection,
+    select: Callable[[int], Selection],
     grpc_address: str,
     rest_address: str | None = None,
     *,
     version: int | None = None,
     label: str | None = None,
 ) -> Result:
-    """Read the digits and predict them over gRPC and, with `rest_address`, over REST.
+    """Read the digits and predict them over gRPC and, with `rest_address`, over REST; all with the same version.
 
     Args:
+        select: returns the digits to read for the version that is served.
         version, label: the version to use; by default the newest.
 
     Raises:
-        UserError: InputError for files, UsageError for indices, ServingClientError for failed requests.
+        UserError: InputError for files, and if the served version changes in two attempts; UsageError for indices;
+            ServingClientError for failed requests.
     """
-    with connect(grpc_address) as client:
-        metadata = client.metadata(contract.MODEL_NAME, version, label) if selection.files else None
-        digits = selection.read(None if metadata is None else input_size(metadata))
-        by_transport = {"grpc": predict(client, digits, version, label)}
-    if rest_address is not None:
-        with connect(rest_address) as client:
-            by_transport["rest"] = predict(client, digits, version, label)
-    return Result(digits, by_transport)
+    for _ in range(2):
+        with connect(grpc_address) as client:
+            metadata = client.metadata(contract.MODEL_NAME, version, label)
+            selection = select(metadata.version)
+            digits = selection.read(input_size(metadata) if selection.files else None)
+            by_transport = {"grpc": predict(client, digits, version, label)}
+        if rest_address is not None:
+            with connect(rest_address) as client:
+                by_transport["rest"] = predict(client, digits, version, label)
+        versions = {metadata.version, *(found.version for found in by_transport.values())}
+        if len(versions) == 1:
+            return Result(digits, by_transport)
+    raise InputError(
+        f"versions {sorted(versions)} answered: the served version changes", "Try again, or name one: --version N"
+    )
 
 
 def input_size(metadata: Metadata) -> tuple[int, int] | None:

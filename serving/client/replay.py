@@ -70,7 +70,13 @@ def predict_timed(
 
 
 def replay(
-    images: Path, output: Path, grpc_address: str, rest_address: str, singles: int, label: str | None = None
+    images: Path,
+    output: Path,
+    grpc_address: str,
+    rest_address: str,
+    singles: int,
+    label: str | None = None,
+    version: int | None = None,
 ) -> dict[str, Any]:
     """Predict all images over gRPC, and the first `singles` also over REST; return a report.
 
@@ -82,17 +88,17 @@ def replay(
     pixels = load_images(images)
     with connect(grpc_address) as client:
         # Connect before the first timed request.
-        client.predict({contract.IMAGES: pixels[:1]}, model=contract.MODEL_NAME, label=label)
-        grpc = predict_timed(client, pixels, singles, label=label)
-    (version, *others) = sorted(grpc.versions)
-    with connect(rest_address) as client:
-        rest = predict_timed(client, pixels[:singles], singles, version=version)
+        client.predict({contract.IMAGES: pixels[:1]}, model=contract.MODEL_NAME, version=version, label=label)
+        grpc = predict_timed(client, pixels, singles, version, label)
+    (served, *others) = sorted(grpc.versions)
     if others:
-        raise InputError(f"the server switched versions during the replay: {[version, *others]}", "Try again.")
+        raise InputError(f"the server switched versions during the replay: {[served, *others]}", "Try again.")
+    with connect(rest_address) as client:
+        rest = predict_timed(client, pixels[:singles], singles, version=served)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.npz")
     np.savez(temporary, grpc=grpc.probabilities, rest=rest.probabilities)
     temporary.replace(output)
-    return {"version": version, "images": len(pixels), "grpc": _summary(grpc), "rest": _summary(rest)}
+    return {"version": served, "images": len(pixels), "grpc": _summary(grpc), "rest": _summary(rest)}
 
 
 def _summary(timed: Timed) -> dict[str, float]:

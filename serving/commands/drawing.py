@@ -42,8 +42,14 @@ def beside(drawing: list[str], texts: list[str]) -> list[str]:
     return [f"{row}  {text}".rstrip() for row, text in zip(rows, texts, strict=True)]
 
 
-def bars(probabilities: Sequence[float], lines: int, block: str) -> list[str]:
-    """Return one bar per class; if there are more than `lines` classes, only the most likely ones."""
+def bars(probabilities: Sequence[float], lines: int, block: str, names: Sequence[str]) -> list[str]:
+    """Return one bar per class; if there are more than `lines` classes, only the most likely ones.
+
+    Args:
+        names: of the classes.
+    """
     shown = sorted(sorted(range(len(probabilities)), key=lambda c: -probabilities[c])[:lines])
-    width = len(str(shown[-1]))
-    return [f"{c:>{width}} {probabilities[c]:6.1%} {block * round(probabilities[c] * BAR_CHARACTERS)}" for c in shown]
+    width = max(len(names[c]) for c in shown)
+    return [
+        f"{names[c]:>{width}} {probabilities[c]:6.1%} {block * round(probabilities[c] * BAR_CHARACTERS)}" for c in shown
+    ]

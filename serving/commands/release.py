@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
+from components.common.commands import command
 from components.common.errors import UsageError
 from serving.commands import tables
 
@@ -22,8 +23,8 @@ VersionArgument = Annotated[int | None, typer.Argument(min=0, metavar="[VERSION]
 
 
 def add_to(app: typer.Typer) -> None:
-    for command in (promote, canary, rollback, history):
-        app.command()(command)
+    for function in (promote, canary, rollback, history):
+        app.command()(function)
 
 
 def promote(
@@ -38,6 +39,8 @@ def promote(
     """Make a version stable (default: the canary, else the newest).
 
     After the first promotion, a newly pushed version is served only if it is promoted or made the canary.
+
+    Example: mnist-serving promote --reason "passed the review"
     """
     from serving.release import decisions
 
@@ -61,16 +64,19 @@ def canary(
         float, typer.Option(min=0, max=1, help="Accuracy below stable, beyond a margin for chance.")
     ] = 0.005,
     max_latency_ratio: Annotated[float, typer.Option(min=0, help="p99 latency: canary / stable.")] = 2.0,
-    data: Annotated[Path | None, typer.Option(help="Folder of IDX files. Default: the home's MNIST.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of IDX files. Default: what stable was evaluated on.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Makes the choice of digits reproducible.")] = None,
     reason: ReasonOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Test a version (default: the newest) as the canary; with --shadow, compare it with stable.
 
-    --shadow without VERSION uses the current canary. Exit code 0 means promote, 3 means roll back.
+    --shadow without VERSION uses the current canary. Exit code 0 means promote, 3 means withdraw.
+
+    Example: mnist-serving canary --shadow 1000
     """
-    from components.common import contract
     from components.versions.release import read_release
     from serving.release import decisions
 
@@ -89,9 +95,12 @@ def canary(
     from serving.release import shadow as comparing
 
     rules = comparing.Rules(min_agreement, max_accuracy_drop, max_latency_ratio)
-    chosen = digits.from_test_set(data or home / "data" / contract.MODEL_NAME, [], count=shadow, seed=seed)
     running = server.require(home)
-    if version is not None or read_release(home).canary is None:
+    now = read_release(home)
+    stable = decisions.require_stable(home, now)
+    folder = data or digits.test_data(home, stable)
+    chosen = digits.from_test_set(folder, [], count=shadow, seed=seed)
+    if version is not None or now.canary is None:
         change = decisions.canary(home, version, reason=reason)
         if not as_json:
             _report(change, as_json=False)
@@ -107,14 +116,20 @@ def rollback(
     reason: ReasonOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Make VERSION (default: the previous stable version) stable again, and withdraw the canary."""
+    """Make VERSION (default: the previous stable version) stable again, and withdraw the canary.
+
+    Example: mnist-serving rollback --reason "wrong sevens"
+    """
     from serving.release import decisions
 
     _report(decisions.rollback(home.resolve(), version, reason=reason), as_json)
 
 
 def history(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show who changed which version is served, when and why."""
+    """Show who changed which version is served, when and why.
+
+    Example: mnist-serving history
+    """
     from serving.release.history import HISTORY_FILE, load
 
     home = home.resolve()
@@ -147,12 +162,12 @@ def _report(change: Change, as_json: bool) -> None:
     say(
         f"in effect after {change.seconds:.2f} s"
         if change.in_effect
-        else "no server is running: takes effect at the next start (make serve)"
+        else f"no server is running: takes effect at the next start: {command('serving', 'up')}"
     )
     if after.canary is not None and after.stable is not None and after.canary > after.stable:
         say("requests without a label get the canary, the highest loaded version: use the label stable")
     if change.action == "promote" and after.previous is not None:
-        say(f"to go back to {after.previous}: python -m serving rollback")
+        say(f"to go back to {after.previous}: {command('serving', 'rollback')}")
 
 
 def _as_json(change: Change) -> dict[str, Any]:
@@ -179,4 +194,5 @@ def _report_comparison(home: Path, comparison: dict[str, Any], as_json: bool) ->
         return
     for line in [*tables.shadow(comparison), *(f"  {reason}" for reason in reasons)]:
         say(line)
-    say("roll back: python -m serving canary --clear" if reasons else "promote: python -m serving promote")
+    verdict = command("serving", "canary", "--clear") if reasons else command("serving", "promote")
+    say(f"{comparison['verdict']}: {verdict}")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from serving.release.history import Entry
 
+WIDTH: Final = 80
+INDENT: Final = "    "
+DAMAGED_SHOWN: Final = 60  # characters
+
 
 def history(entries: Sequence[Entry]) -> list[str]:
-    """Return the history as lines, newest last."""
-    rows: list[tuple[str, ...]] = [("when", "who", "what", "stable", "canary", "outcome", "why")]
-    rows += [_row(entry) for entry in entries]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    """Return the history as lines of at most WIDTH columns, newest last; the first line of an entry is not indented."""
+    return [line for entry in entries for line in _lines(entry)]
 
 
 def printable(text: str) -> str:
@@ -32,18 +33,30 @@ def shadow(comparison: dict[str, Any]) -> list[str]:
     return [*lines, f"{comparison['asked']} test digits, agreement {comparison['agreement']:.4f}"]
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
+def _lines(entry: Entry) -> list[str]:
     if "damaged" in entry:
-        return ("?", "?", "damaged line", "", "", "", printable(entry["damaged"])[:60])
-    what = " ".join(str(part) for part in (entry.get("action"), entry.get("version")) if part is not None)
-    why = "; ".join(str(part) for part in (entry.get("reason"), entry.get("error")) if part)
-    cells = (entry.get("time"), entry.get("user"), what, _move(entry, "stable"), _move(entry, "canary"))
-    return tuple(printable(str(cell)) for cell in (*cells, entry.get("outcome", ""), why))
+        return _wrapped(f"damaged line: {printable(entry['damaged'])[:DAMAGED_SHOWN]}")
+    what = " ".join(str(entry[key]) for key in ("action", "version") if entry.get(key) is not None)
+    lines = [
+        f"{entry.get('time')}  {entry.get('user')}  {what}: {entry.get('outcome', '')}",
+        f"stable {_move(entry, 'stable')}, canary {_move(entry, 'canary')}",
+        *(str(entry[key]) for key in ("reason", "error") if entry.get(key)),
+    ]
+    return [row for number, line in enumerate(lines) for row in _wrapped(printable(line), INDENT if number else "")]
+
+
+def _wrapped(line: str, indent: str = "") -> list[str]:
+    """Wrap at WIDTH columns of a terminal, where some characters take two; later lines are indented."""
+    from rich.console import Console
+    from rich.text import Text
+
+    rows = Text(line).wrap(Console(), WIDTH - len(INDENT))
+    return [f"{INDENT if number else indent}{row.plain.rstrip()}" for number, row in enumerate(rows)]
 
 
 def _move(entry: Entry, label: str) -> str:
     before, after = (
-        "-" if not isinstance(side, Mapping) or side.get(label) is None else str(side[label])
+        "none" if not isinstance(side, Mapping) or side.get(label) is None else str(side[label])
         for side in (entry.get("before"), entry.get("after"))
     )
     return after if before == after else f"{before} -> {after}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,11 @@ from typing import Final, Literal
 
 from components.common import ROOT, contract
 from components.common.errors import InputError
+from serving.launch import container
+from serving.launch.container import Container
 
 Name = Literal["container", "binary", "embedded"]
-IMAGE: Final = "tensorflow/serving:2.20.0"
-CONTAINER: Final = "mnist-tfx-serving"
-ENGINES: Final = ("docker", "podman")
-ENGINE_TIMEOUT_S: Final = 10
+Preferred = Literal["auto", "container", "binary", "embedded"]
 BINARY: Final = "tensorflow_model_server"
 DEPLOY_CONFIG: Final = Path(__file__).resolve().parents[1] / "deploy" / "config"
 MODELS_IN_CONTAINER: Final = "/models"
@@ -36,12 +34,14 @@ class Setup:
         home: `serving_model` contains the versions; the config file and state are written to `serving`.
         grpc_port, rest_port: ports on loopback.
         unproven: serve versions without verifying their manifests.
+        owner: folder that names the container, so that one left behind is recognized; None for the home.
     """
 
     home: Path
     grpc_port: int = 8500
     rest_port: int = 8501
     unproven: bool = False
+    owner: Path | None = None
 
     @property
     def models(self) -> Path:
@@ -62,24 +62,36 @@ class Setup:
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend, and why it was chosen."""
+    """A backend, and why it was chosen. `program` is the executable or the engine; `image` a container's image ID."""
 
     name: Name
     program: str
     why: str
+    image: str = ""
 
 
-def choose(preferred: str = "auto") -> Choice:
-    """Return the backend to use. Raises InputError if the preferred one is not available."""
-    if preferred not in ("auto", "container", "binary", "embedded"):
-        raise InputError(f"unknown backend '{preferred}'", "Use auto, container, binary or embedded.")
-    reasons = []
+def choose(preferred: Preferred = "auto", *, pull: bool = False) -> Choice:
+    """Return the backend to use. "auto" takes a container only if its image is present.
+
+    Args:
+        pull: for a preferred container, pull the image if no engine has it.
+
+    Raises:
+        InputError: the preferred backend is not available.
+    """
+    reasons, engines = [], []
     if preferred in ("auto", "container"):
-        for engine in ENGINES:
-            problem = _engine_problem(engine)
+        for engine in container.ENGINES:
+            problem = container.engine_problem(engine)
             if problem is None:
-                return Choice("container", engine, f"{engine} is running")
+                engines.append(engine)
+                if image := container.image_id(engine):
+                    return _container(engine, image)
+                problem = f"{engine} has no image of TensorFlow Serving (get it: {container.pull_command(engine)})"
             reasons.append(problem)
+    if preferred == "container" and engines and pull:
+        container.pull(engines[0])
+        return _container(engines[0], container.image_id(engines[0]) or container.IMAGE)
     if preferred in ("auto", "binary"):
         found = shutil.which(BINARY)
         if found:
@@ -87,13 +99,19 @@ def choose(preferred: str = "auto") -> Choice:
         reasons.append(f"no {BINARY} on PATH")
     if preferred in ("auto", "embedded"):
         return Choice("embedded", sys.executable, "; ".join(reasons) or "requested")
-    raise InputError(f"the {preferred} backend is not available: {'; '.join(reasons)}", "Use --backend embedded.")
+    raise InputError(
+        f"the {preferred} backend is not available: {'; '.join(reasons)}", "Or use another one: --backend embedded"
+    )
+
+
+def _container(engine: str, image: str) -> Choice:
+    return Choice(
+        "container", engine, f"{engine} has TensorFlow Serving, image {image.removeprefix('sha256:')[:12]}", image
+    )
 
 
 def command(choice: Choice, setup: Setup, log_file: Path | None = None) -> list[str]:
-    """Return the command that runs the server in the foreground; the embedded server rotates its log file."""
-    if choice.name == "container":
-        return container_command(choice.program, setup)
+    """Return the command of a server that is a process, in the foreground; the embedded server rotates `log_file`."""
     flags = server_flags(setup.config_file, DEPLOY_CONFIG, setup.grpc_port, setup.rest_port)
     if choice.name == "binary":
         return [choice.program, *flags]
@@ -121,15 +139,27 @@ def server_flags(models_config: Path, deploy: Path, grpc_port: int, rest_port: i
     ]
 
 
-def container_command(engine: str, setup: Setup) -> list[str]:
-    flags = server_flags(Path(CONFIG_IN_CONTAINER, "models.config"), Path("/deploy"), 8500, 8501)
+def container_of(engine: str, setup: Setup) -> Container:
+    return Container.of(engine, setup.owner or setup.home)
+
+
+def run_container(choice: Choice, setup: Setup) -> None:
+    """Start the server in a container, in the background. Raises InputError."""
+    container_of(choice.program, setup).run(
+        choice.image,
+        BINARY,  # the image's own entrypoint is a shell that does not forward signals
+        server_flags(Path(CONFIG_IN_CONTAINER, "models.config"), Path("/deploy"), 8500, 8501),
+        container_options(setup),
+        setup.owner or setup.home,
+    )
+
+
+def container_options(setup: Setup) -> list[str]:
+    mounts = {setup.models: MODELS_IN_CONTAINER, setup.folder: CONFIG_IN_CONTAINER, DEPLOY_CONFIG: "/deploy"}
     return [
-        *(engine, "run", "--rm", "--name", CONTAINER, "--entrypoint", BINARY),
         *("--publish", f"127.0.0.1:{setup.grpc_port}:8500", "--publish", f"127.0.0.1:{setup.rest_port}:8501"),
-        *("--volume", f"{setup.models}:{MODELS_IN_CONTAINER}:ro"),
-        *("--volume", f"{setup.folder}:{CONFIG_IN_CONTAINER}:ro", "--volume", f"{DEPLOY_CONFIG}:/deploy:ro"),
-        IMAGE,
-        *flags,
+        *(word for source, target in mounts.items() for word in ("--mount", container.mount(source, target))),
+        *("--security-opt", "label=disable"),  # SELinux would refuse the home's files; relabelling would change them
     ]
 
 
@@ -146,16 +176,3 @@ def environment(choice: Choice) -> dict[str, str]:
         root = str(ROOT)
         extra["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, **extra}
-
-
-def _engine_problem(engine: str) -> str | None:
-    """Return why a container engine cannot be used; None if it can."""
-    if shutil.which(engine) is None:
-        return f"no {engine}"
-    try:
-        done = subprocess.run(
-            [engine, "info"], capture_output=True, timeout=ENGINE_TIMEOUT_S, stdin=subprocess.DEVNULL, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return f"{engine} does not respond"
-    return f"{engine} is not running" if done.returncode else None

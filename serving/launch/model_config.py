@@ -6,8 +6,17 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from components.common import contract
-from components.versions.release import NEWEST_SERVED, Release, pushed_versions, version_folder
-from serving.launch.proof import is_proven, loaded_versions
+from components.versions.manifest import is_proven
+from components.versions.publish import MAX_VERSION
+from components.versions.release import (
+    NEWEST_SERVED,
+    Release,
+    pushed_versions,
+    served_versions,
+    version_folder,
+    versions_folder,
+)
+from serving.launch.proof import loaded_versions
 
 
 def text(base_path: str, versions: Collection[int] | int, labels: Mapping[str, int]) -> str:
@@ -36,13 +45,32 @@ def text(base_path: str, versions: Collection[int] | int, labels: Mapping[str, i
     )
 
 
-def of_release(home: Path, base_path: str, release: Release) -> str:
-    """Return the config for serving a release of a home. Raises OSError."""
-    if release.stable is None:
+def of_release(home: Path, base_path: str, release: Release, backend: str = "", *, unproven: bool = False) -> str:
+    """Return the config for serving a release of a home. Raises OSError.
+
+    Without labels, the newest versions are served, including later ones. TensorFlow Serving counts every numbered
+    folder and loads those that no run pushed, too. So if one is above the newest version, the config names the version,
+    and a later one needs a restart. The embedded server does not load such folders, and gets a higher count instead.
+
+    Args:
+        unproven: the server does not verify versions.
+    """
+    if release.stable is not None:
+        return text(base_path, loaded_versions(home, release), release.labels)
+    served = served_versions(home, release)
+    above = foreign_above(home, max(served, default=0))
+    if unproven or not above:
         newest = pushed_versions(home)[-NEWEST_SERVED:]
         all_proven = all(is_proven(version_folder(home, version)) for version in newest)
-        return text(base_path, NEWEST_SERVED if all_proven else 1, {})
-    return text(base_path, loaded_versions(home, release), release.labels)
+        return text(base_path, NEWEST_SERVED if unproven or all_proven else 1, {})
+    return text(base_path, NEWEST_SERVED + len(above) if backend == "embedded" else {max(served)}, {})
+
+
+def foreign_above(home: Path, version: int) -> list[str]:
+    """Return the names of numbered folders above the newest version that is served. Raises OSError."""
+    folders = versions_folder(home)
+    names = [path.name for path in folders.iterdir() if path.name.isascii() and path.name.isdecimal()]
+    return sorted((name for name in names if version < int(name) <= MAX_VERSION), key=int)
 
 
 def _quoted(path: str) -> str:

@@ -1,11 +1,11 @@
-"""Checks which versions are proven: present, blessed, and unchanged since the push. Only these get a label."""
+"""Checks which versions are verified: present, blessed, and unchanged since the push. Only these get a label."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from components.common.errors import InputError
-from components.versions import manifest
+from components.versions.manifest import is_proven
 from components.versions.release import Release, pushed_versions, served_versions, version_folder
 
 
@@ -16,7 +16,7 @@ def check_pushed(home: Path, version: int) -> None:
 
 
 def loaded_versions(home: Path, release: Release) -> set[int]:
-    """Return the versions that the server loads. Once one is stable, versions without a label must be proven."""
+    """Return the versions that the server loads. Once one is stable, versions without a label must be verified."""
     versions = served_versions(home, release)
     if release.stable is None:
         return versions
@@ -25,12 +25,3 @@ def loaded_versions(home: Path, release: Release) -> set[int]:
 
 def list_pushed(home: Path) -> str:
     return f"Pushed versions: {', '.join(map(str, pushed_versions(home))) or 'none'}"
-
-
-def is_proven(folder: Path) -> bool:
-    """Return whether the version passes verification against its manifest."""
-    try:
-        manifest.verify(folder)
-    except InputError:
-        return False
-    return True

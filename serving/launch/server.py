@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import BinaryIO, Final
 
 import psutil
 
-from components.common import contract, files
+from components.common import files
+from components.common.commands import command
 from components.common.errors import InputError
 from components.common.files import write_durably
-from components.versions import manifest
-from components.versions.release import pushed_versions, read_release, version_folder
-from serving.launch import backends, model_config
-from serving.launch.backends import Choice, Setup
-from serving.launch.proof import check_pushed
-from serving.model_server import log_file
+from components.common.ports import version_states
+from components.common.signals import postponed
+from components.versions.release import read_release
+from serving.launch import backends, processes
+from serving.launch.backends import Choice, Preferred, Setup
+from serving.launch.container import Container
+from serving.launch.prepare import prepare
+from serving.model_server.log_file import rotate
 
 START_TIMEOUT_S: Final = 120.0
 STOP_TIMEOUT_S: Final = 15.0
 POLL_S: Final = 0.1
 STATE_FILE: Final = "server.json"
-PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+LAST_LINES: Final = 5
 
 
 @dataclass(frozen=True)
@@ -42,8 +39,12 @@ class Running:
     """A server that was started in a home.
 
     Attributes:
-        pid, created: process ID and start time; the start time detects a later process with the same ID.
+        pid, created: process ID and start time, 0 for a container.
+        started: the boot and the seconds from it to the start, which detect a later process with the same ID even if
+            the clock was set; empty for a container, and for a server that version 0.1 started.
         backend, why: the backend, and why it was chosen.
+        engine, container: what runs the container, and its name; empty for a process.
+        stopping: whether `stop` has begun; if it was killed, the server may have no model.
     """
 
     pid: int
@@ -53,159 +54,214 @@ class Running:
     grpc_port: int
     rest_port: int
     log_file: str
+    engine: str = ""
+    container: str = ""
+    stopping: bool = False
+    started: str = ""
+
+    def __str__(self) -> str:
+        return str(self.box) if self.container else f"process {self.pid}"
+
+    @property
+    def box(self) -> Container:
+        return Container(self.engine, self.container)
 
     def process(self) -> psutil.Process | None:
         """Return the process if it is still running."""
-        with suppress(psutil.NoSuchProcess):
-            process = psutil.Process(self.pid)
-            alive = abs(process.create_time() - self.created) < 1 and process.status() != psutil.STATUS_ZOMBIE
-            return process if alive else None
-        return None
+        return processes.find(self.pid, self.created, self.started)
+
+    def is_alive(self) -> bool:
+        if not self.container:
+            return self.process() is not None
+        try:
+            return self.box.is_running()
+        except InputError:  # no engine to ask
+            return bool(version_states(self.rest_port))
 
 
 def find(home: Path) -> Running | None:
     """Return the server of a home if one is running."""
-    path = home / "serving" / STATE_FILE
-    try:
-        running = Running(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-    return running if running.process() else None
+    running = _last_started(home)
+    return running if running and running.is_alive() else None
 
 
 def require(home: Path) -> Running:
     """Return the server of a home. Raises InputError if none is running."""
     running = find(home)
     if running is None:
-        raise InputError(f"{home}: no server is running", "Start one: make serve")
+        raise InputError(f"{home}: no server is running", f"Start one: {command('serving', 'up')}")
     return running
 
 
-def start(setup: Setup, preferred: str) -> tuple[Running, bool]:
+def start(setup: Setup, preferred: Preferred) -> tuple[Running, bool]:
     """Start the server of a home unless it is running; return it and whether it is new.
 
     Waits until all versions with a label are AVAILABLE, or any version if there are no labels.
 
     Raises:
-        InputError: nothing was pushed, a port is in use, or the server did not start (the message ends with its last
-            log lines).
+        InputError: nothing was pushed, a port is in use, another server is running than the one asked for, or the
+            server did not start (the message ends with its last log lines).
     """
     with locked(setup.folder):
-        if running := find(setup.home):
+        running = find(setup.home)
+        if running and not running.stopping:
+            _check_same(running, setup, preferred)
             return running, False
+        stop(setup.home)
         choice = prepare(setup, preferred)
         setup.log_file.parent.mkdir(parents=True, exist_ok=True)
-        log_file.rotate(setup.log_file)
+        rotate(setup.log_file)
         with open(setup.log_file, "ab") as log:
-            process = subprocess.Popen(
-                backends.command(choice, setup, setup.log_file),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=backends.environment(choice),
-                start_new_session=True,  # outlives this command and its terminal
-            )
-        created = psutil.Process(process.pid).create_time()
-        ports = setup.grpc_port, setup.rest_port
-        running = Running(process.pid, created, choice.name, choice.why, *ports, str(setup.log_file))
-        write_durably(setup.folder / STATE_FILE, json.dumps(asdict(running)))
-        try:
-            _wait(process, setup, {*read_release(setup.home).labels.values()})
-        except BaseException:
-            stop(setup.home)
-            raise
+            log_start = log.tell()
+            try:
+                if choice.name == "container":
+                    running = register(choice, setup)
+                    backends.run_container(choice, setup)
+                else:
+                    with postponed():  # a process that is not registered would never be stopped
+                        running = _spawn(choice, setup, log)
+                _wait(running, setup, {*read_release(setup.home).labels.values()}, log_start)
+            except BaseException:
+                stop(setup.home)
+                raise
         return running, True
 
 
-def register_foreground(setup: Setup, preferred: str) -> Choice:
-    """Prepare for this process to become the server, and register it as the home's. Raises InputError."""
-    with locked(setup.folder):
-        if running := find(setup.home):
-            raise InputError(f"process {running.pid} already serves this home", "Stop it first: make stop")
-        choice = prepare(setup, preferred)
-        created = psutil.Process().create_time()
-        ports = setup.grpc_port, setup.rest_port
-        running = Running(os.getpid(), created, choice.name, choice.why, *ports, "its terminal")
-        write_durably(setup.folder / STATE_FILE, json.dumps(asdict(running)))
-        return choice
+def _spawn(choice: Choice, setup: Setup, log: BinaryIO) -> Running:
+    """Start a server that is a process, and register it. Raises InputError."""
+    process = subprocess.Popen(
+        backends.command(choice, setup, setup.log_file),
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        env=backends.environment(choice),
+        start_new_session=True,  # outlives this command and its terminal
+    )
+    try:
+        return register(choice, setup, process.pid)
+    except InputError:
+        process.kill()
+        raise
 
 
-def prepare(setup: Setup, preferred: str) -> Choice:
-    """Choose the backend, check its requirements, write its config file. Raises InputError."""
-    if not pushed_versions(setup.home):
-        base = setup.models / contract.MODEL_NAME
-        raise InputError(f"{base}: no version has been pushed", "Run the pipeline first: make pipeline")
-    release = read_release(setup.home)
-    needed = {*release.labels.values()} or {pushed_versions(setup.home)[-1]}
-    for version in needed:
-        check_pushed(setup.home, version)  # a server would wait forever for a missing version
-        if not setup.unproven:
-            manifest.verify(version_folder(setup.home, version))
-    for port in (setup.grpc_port, setup.rest_port):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError as e:
-                raise InputError(
-                    f"port {port} cannot be used ({e.strerror})",
-                    "Stop the process that uses it (make stop, if it is this product in another home), or choose other "
-                    "ports: --grpc-port N --rest-port N",
-                ) from e
-    choice = backends.choose(preferred)
-    setup.folder.mkdir(parents=True, exist_ok=True)
-    base_path = backends.base_path(choice.name, setup)
-    write_durably(setup.config_file, model_config.of_release(setup.home, base_path, release))
-    return choice
-
-
-def exit_with_parent(parent: int) -> None:
-    """Have the kernel send SIGTERM when the parent process ends, for whatever reason (Linux only).
-
-    Args:
-        parent: the parent's process ID, to detect that it ended before this call.
-    """
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        raise SystemExit(0)
-
-
-def stop(home: Path) -> Running | None:
-    """Stop the server of a home and return it; None if none was running.
-
-    After SIGTERM the server completes the requests that it has accepted; SIGKILL follows after STOP_TIMEOUT_S.
-    """
-    running = find(home)
-    process = running.process() if running else None
-    if running is None or process is None:
-        return None
-    with suppress(psutil.NoSuchProcess):
-        process.terminate()
-        try:
-            process.wait(STOP_TIMEOUT_S)
-        except psutil.TimeoutExpired:
-            process.kill()
-            process.wait(STOP_TIMEOUT_S)
-    (home / "serving" / STATE_FILE).unlink(missing_ok=True)
+def register(choice: Choice, setup: Setup, pid: int = 0, log_file: str = "") -> Running:
+    """Record a server as the home's, a container even before it is started. Raises InputError."""
+    ports = setup.grpc_port, setup.rest_port
+    if choice.name == "container":
+        box = backends.container_of(choice.program, setup)
+        command_started = processes.started(psutil.Process())  # tells apart two starts of a container with this name
+        running = Running(
+            *(0, 0.0, choice.name, choice.why, *ports, box.log_command, box.engine, box.name), started=command_started
+        )
+    else:
+        process = psutil.Process(pid)
+        created, started = process.create_time(), processes.started(process)
+        running = Running(
+            pid, created, choice.name, choice.why, *ports, log_file or str(setup.log_file), started=started
+        )
+    write_durably(setup.folder / STATE_FILE, json.dumps(asdict(running)))
     return running
 
 
-def version_states(rest_port: int, timeout_s: float = 2.0) -> list[dict[str, Any]]:
-    """Return the versions that the server reports, newest first; [] while it does not respond."""
-    url = f"http://127.0.0.1:{rest_port}/v1/models/{contract.MODEL_NAME}"
+def shut_down(home: Path) -> Running | None:
+    """Stop the server of a home and return it; None if none was running. Waits for a start that is in progress."""
+    if _last_started(home) is None:
+        return None
+    with locked(home / "serving"):
+        return stop(home)
+
+
+def stop_own(home: Path, own: Running, *, drained: bool) -> None:
+    """Stop a server that this process registered, unless another command has stopped it or started another one."""
+    with locked(home / "serving"):
+        found = _last_started(home)
+        if found is not None and replace(found, stopping=False) == own:
+            stop(home, drained=drained)
+
+
+def stop(home: Path, *, drained: bool = False) -> Running | None:
+    """Stop the server of a home and return it; None if none was running. Removes what is left of an earlier one.
+
+    The caller holds the lock.
+
+    The server first completes the requests that it has accepted, and is killed if it does not end after SIGTERM.
+
+    Args:
+        drained: no request is in flight.
+    """
+    running = _last_started(home)
+    if running is None:
+        return None
+    alive = running.is_alive()
+    if alive:
+        write_durably(home / "serving" / STATE_FILE, json.dumps(asdict(replace(running, stopping=True))))
+        try:
+            if running.backend != "embedded" and not drained:
+                from serving.launch.drain import drain
+
+                drain(running.grpc_port)
+        finally:
+            with postponed():
+                _end(running)
+    with postponed():
+        if running.container:
+            running.box.remove(Setup(home).log_file)
+        (home / "serving" / STATE_FILE).unlink(missing_ok=True)
+    return running if alive else None
+
+
+def _last_started(home: Path) -> Running | None:
+    """Return the server that was started last, running or not; None if it was stopped. Raises InputError."""
+    path = home / "serving" / STATE_FILE
     try:
-        with urllib.request.urlopen(url, timeout=timeout_s) as response:
-            states: list[dict[str, Any]] = json.load(response)["model_version_status"]
-            return states
-    except (urllib.error.URLError, OSError, ValueError, KeyError):
-        return []
+        return Running(**json.loads(path.read_text()))
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, RecursionError):
+        return None
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read ({e.strerror})", "Name another home: --home DIR") from e
 
 
-def _wait(process: subprocess.Popen[bytes], setup: Setup, labelled: set[int]) -> None:
-    """Wait until all versions with a label are AVAILABLE, or any version without labels. Raises InputError."""
+def _check_same(running: Running, setup: Setup, preferred: Preferred) -> None:
+    """Raise InputError if the server that is running is not the one asked for."""
+    for name, wanted, found in (
+        ("--backend", preferred, running.backend),
+        ("--grpc-port", setup.grpc_port, running.grpc_port),
+        ("--rest-port", setup.rest_port, running.rest_port),
+    ):
+        if wanted not in (found, "auto"):
+            raise InputError(
+                f"{name} {wanted}: the server of this home is running with {found}",
+                f"Stop it first: {command('serving', 'down')}",
+            )
+
+
+def _end(running: Running) -> None:
+    """Send SIGTERM, and SIGKILL later."""
+    if running.container:
+        with suppress(InputError):  # `remove` kills it
+            running.box.stop()
+    elif process := running.process():
+        with suppress(psutil.NoSuchProcess):
+            try:
+                process.terminate()
+            except psutil.AccessDenied:
+                owner = process.username()
+                raise InputError(f"process {running.pid} belongs to {owner}", "Stop it as that user.") from None
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except psutil.TimeoutExpired:
+                process.kill()
+                process.wait(STOP_TIMEOUT_S)
+
+
+def _wait(running: Running, setup: Setup, labelled: set[int], log_start: int) -> None:
+    """Wait until all versions with a label are AVAILABLE, or any version without labels. Raises InputError.
+
+    Args:
+        log_start: where this server's lines begin in the log file.
+    """
     deadline = time.monotonic() + START_TIMEOUT_S
+    ended = "did not become ready"
     while time.monotonic() < deadline:
         states = {int(state["version"]): state for state in version_states(setup.rest_port)}
         available = {number for number, state in states.items() if state["state"] == "AVAILABLE"}
@@ -214,14 +270,20 @@ def _wait(process: subprocess.Popen[bytes], setup: Setup, labelled: set[int]) ->
         for number in states.keys() & labelled:
             if states[number]["status"]["error_code"] != "OK":
                 message = states[number]["status"]["error_message"]
-                raise InputError(f"version {number} does not load: {message}", "Roll back: python -m serving rollback")
-        if process.poll() is not None:
+                raise InputError(
+                    f"version {number} does not load: {message}", f"Roll back: {command('serving', 'rollback')}"
+                )
+        if not running.is_alive():
+            ended = "ended"
             break
         time.sleep(POLL_S)
-    ended = f"ended with exit code {process.returncode}" if process.returncode is not None else "did not become ready"
-    with open(setup.log_file, errors="replace") as log:
-        last = "".join(log.readlines()[-5:])
-    raise InputError(f"the server {ended}; its last log lines:\n{last.rstrip()}", f"Log: {setup.log_file}")
+    if running.container:
+        lines = running.box.logs(LAST_LINES)
+    else:
+        with open(setup.log_file, "rb") as log:
+            log.seek(log_start)
+            lines = b"".join(log.readlines()[-LAST_LINES:]).decode(errors="replace")
+    raise InputError(f"the server {ended}; its last log lines:\n{lines.rstrip()}", f"Log: {setup.log_file}")
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def library() -> Any:
     """Return the declared functions of TensorFlow's library. Raises ImportError if TensorFlow is not installed."""
     spec = importlib.util.find_spec("tensorflow")  # does not import it
     if spec is None or spec.origin is None:
-        raise ImportError("the TensorFlow wheel is not installed: make setup")
+        raise ImportError("the TensorFlow wheel is not installed")
     folder = Path(spec.origin).parent
     found = sorted([*folder.glob("libtensorflow_cc.so.[0-9]"), *folder.glob("libtensorflow_cc.[0-9].dylib")])
     if not found:

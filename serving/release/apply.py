@@ -37,6 +37,7 @@ from components.versions.release import (
     Release,
     pushed_versions,
     read_release,
+    served_versions,
     version_folder,
     versions_folder,
 )
@@ -46,7 +47,7 @@ from serving.launch.proof import check_pushed, loaded_versions
 from serving.release import history
 
 if TYPE_CHECKING:
-    from serving.release.control import Control
+    from serving.client.control import Control
 
 
 class Decision(NamedTuple):
@@ -104,7 +105,7 @@ def apply(home: Path, action: str, requested: int | None, reason: str, choose: C
                 write_release(home, replace(now, pending=pending))
         running = server.find(home)
         if running is not None:
-            from serving.release.control import Control
+            from serving.client.control import Control
 
             base = backends.base_path(running.backend, Setup(home))
             with Control(running.grpc_port) as control:
@@ -113,11 +114,12 @@ def apply(home: Path, action: str, requested: int | None, reason: str, choose: C
                         _move_labels(control, home, base, now, wanted)
                         done = _record(home, now, wanted, pending)
                     except BaseException as e:
-                        _restore(control, home, base, now, pending, e)
+                        _restore(control, home, running.backend, now, pending, e)
                         raise
                     history.catch_up(home, done.entry)
-                write_durably(Setup(home).config_file, model_config.of_release(home, base, wanted))
-                control.reload(model_config.of_release(home, base, wanted))
+                config = model_config.of_release(home, base, wanted, running.backend)
+                write_durably(Setup(home).config_file, config)
+                control.reload(config)
                 control.wait_highest(max(loaded_versions(home, wanted), default=None))
         elif changed and pending is not None:
             done = _record(home, now, wanted, pending)
@@ -169,7 +171,7 @@ def _newest(home: Path) -> int | None:
 
 def _needed(home: Path, release: Release) -> set[int]:
     """Return the versions that must be AVAILABLE before any other is unloaded."""
-    return {*release.labels.values()} or {*pushed_versions(home)[-1:]}
+    return {*release.labels.values()} or {max(served_versions(home, release))}
 
 
 def _check_needed(home: Path, now: Release, wanted: Release) -> None:
@@ -194,11 +196,11 @@ def _move_labels(control: Control, home: Path, base: str, now: Release, wanted: 
 
 
 def _restore(
-    control: Control, home: Path, base: str, now: Release, pending: dict[str, Any], error: BaseException
+    control: Control, home: Path, backend: str, now: Release, pending: dict[str, Any], error: BaseException
 ) -> None:
     """Restore the server's old config and record the failure. A server that has exited restarts with that config."""
-    with suppress(UserError):
-        control.reload(model_config.of_release(home, base, now))
+    with suppress(UserError, OSError):
+        control.reload(model_config.of_release(home, backends.base_path(backend, Setup(home)), now, backend))
     problem = error.problem if isinstance(error, UserError) else type(error).__name__
     with suppress(UserError):  # a full disk may be the cause
         failed = history.entry(now, now, {**pending, "id": uuid.uuid4().hex}, "failed")

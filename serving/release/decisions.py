@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from components.common.commands import command
 from components.common.errors import InputError, UsageError
 from components.versions.release import Release, pushed_versions
 from serving.launch.proof import list_pushed
@@ -37,16 +38,21 @@ def canary(home: Path, version: int | None = None, *, reason: str = "") -> Chang
 
     def choose(now: Release, requested: int | None) -> Decision:
         chosen = _first(requested, _newest(home))
-        if now.stable is None:
-            raise UsageError(
-                "no version is stable yet, so there is nothing to compare a canary with",
-                "First: python -m serving promote VERSION",
-            )
-        if chosen == now.stable:
-            raise UsageError(f"version {chosen} is the stable one", "Choose another: python -m serving canary VERSION")
+        if chosen == require_stable(home, now):
+            raise UsageError(f"version {chosen} is the stable one", f"Choose another. {list_pushed(home)}")
         return Decision(chosen, replace(now, canary=chosen))
 
     return apply(home, "canary", version, reason, choose)
+
+
+def require_stable(home: Path, now: Release) -> int:
+    """Return the stable version. Raises UsageError if there is none."""
+    if now.stable is None:
+        raise UsageError(
+            "no version is stable yet, so there is nothing to compare a canary with",
+            f"First make one stable, such as: {command('serving', 'promote', _newest(home))}",
+        )
+    return now.stable
 
 
 def clear_canary(home: Path, *, reason: str = "") -> Change:
@@ -70,8 +76,7 @@ def rollback(home: Path, version: int | None = None, *, reason: str = "") -> Cha
         before = _stable_versions(home, now)[:-1]
         available = [number for number in before if number in pushed_versions(home) and number != now.stable]
         if requested is None and not available:
-            known = f"{list_pushed(home)}. Choose one: python -m serving rollback VERSION"
-            raise UsageError("there is no earlier stable version", known)
+            raise UsageError("there is no earlier stable version", f"Name the version. {list_pushed(home)}")
         chosen = available[-1] if requested is None else requested
         if chosen != now.stable and chosen in before:
             before = before[: len(before) - 1 - before[::-1].index(chosen)]
@@ -104,7 +109,9 @@ def _newest(home: Path) -> int:
     pushed = pushed_versions(home)
     if not pushed:
         where = home / "serving_model"
-        raise InputError(f"{where}: no version has been pushed", "Run the pipeline first: make pipeline")
+        raise InputError(
+            f"{where}: no version has been pushed", f"Run the pipeline first: {command('pipeline', 'run')}"
+        )
     return pushed[-1]
 
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from components.common.errors import InputError, UsageError
+from components.common.errors import InputError, UsageError, cannot_write
 from components.common.files import sync
 from components.versions.release import Release, read_release
 
@@ -53,7 +53,7 @@ def append(home: Path, entry: Entry) -> None:
             os.close(descriptor)
         sync(path.parent)
     except OSError as e:
-        raise InputError(f"{path}: cannot be written ({e.strerror})", "Make room, then run the command again.") from e
+        raise cannot_write(path, e) from e
     if written < len(line):
         raise InputError(f"{path}: the disk is full", "Make room, then run the command again.")
 

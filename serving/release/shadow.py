@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from components.common import contract
+from components.common.errors import InputError
 from components.versions.release import read_release
 from serving.client import Client, connect
 from serving.client.digits import Digit
@@ -21,6 +22,10 @@ from serving.release import history
 LABELS: Final = ("stable", "canary")
 ONE_SIDED_95: Final = 1.645  # quantile of the normal distribution
 LATENCY_FLOOR_MS: Final = 5.0  # a p99 that differs by less is noise
+
+
+class LabelMovedError(InputError):
+    """A label moved to another version during the comparison."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ def predict_both(client: Client, digits: Sequence[Digit]) -> dict[str, Predictio
 
     Raises:
         ServingClientError: a request to the stable version failed. Failed requests to the canary are only counted.
+        LabelMovedError: a label moved meanwhile.
     """
     classes: dict[str, list[int | None]] = {label: [] for label in LABELS}
     latencies: dict[str, list[float]] = {label: [] for label in LABELS}
@@ -70,10 +76,14 @@ def predict_both(client: Client, digits: Sequence[Digit]) -> dict[str, Predictio
         for label in LABELS if number % 2 else LABELS[::-1]:
             started = time.perf_counter()
             try:
-                outputs, _ = client.predict(
+                outputs, served = client.predict(
                     {contract.IMAGES: digit.image[None]}, model=contract.MODEL_NAME, label=label
                 )
                 predicted = int(outputs[contract.CLASSES][0])
+                if served != versions[label]:
+                    raise LabelMovedError(
+                        f"label {label} moved from version {versions[label]} to {served}", "Try again."
+                    )
             except (ServingClientError, KeyError, IndexError) as e:
                 if label == "stable":
                     raise
@@ -91,12 +101,17 @@ def predict_both(client: Client, digits: Sequence[Digit]) -> dict[str, Predictio
 def run(home: Path, grpc_port: int, digits: Sequence[Digit], rules: Rules, reason: str) -> dict[str, Any]:
     """Compare the labels of the running server, append the verdict to the history, and return the comparison.
 
+    If a label moves meanwhile, starts again once: the predictions of a label are all of one version.
+
     Raises:
         ServingClientError: a request to the stable version failed.
-        InputError: the history cannot be written.
+        InputError: the history cannot be written, or a label moved again.
     """
     with connect(f"127.0.0.1:{grpc_port}") as client:
-        predictions = predict_both(client, digits)
+        try:
+            predictions = predict_both(client, digits)
+        except LabelMovedError:
+            predictions = predict_both(client, digits)
     comparison = compare(predictions, [digit.label for digit in digits], rules)
     now = read_release(home)
     change = history.pending_change("shadow", None, predictions["canary"].version, reason)
@@ -107,7 +122,7 @@ def run(home: Path, grpc_port: int, digits: Sequence[Digit], rules: Rules, reaso
 
 
 def compare(predictions: dict[str, Predictions], truth: Sequence[int | None], rules: Rules) -> dict[str, Any]:
-    """Return the comparison as JSON, with a verdict ("promote" or "roll back") and the reasons against the canary.
+    """Return the comparison as JSON, with a verdict ("promote" or "withdraw") and the reasons against the canary.
 
     Args:
         predictions: by label.
@@ -136,7 +151,7 @@ def compare(predictions: dict[str, Predictions], truth: Sequence[int | None], ru
         "agreement": round(agreement, 6),
         **figures,
         "rules": asdict(rules),
-        "verdict": "roll back" if against else "promote",
+        "verdict": "withdraw" if against else "promote",
         "reasons": against,
     }
 

@@ -112,7 +112,7 @@ def main() -> None:
     document = {
         "interrupts": len(records),
         "bad": [record for record in records if record["bad"]],
-        "slowest_announcement_s": max(record["announced_s"] or 99 for record in records),
+        "slowest_announcement_s": max(99 if r["announced_s"] is None else r["announced_s"] for r in records),
         "slowest_end_s": max(record["ended_s"] for record in records),
         "nodes": dict(Counter(record["node"] for record in records).most_common()),
         "records": records,

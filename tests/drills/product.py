@@ -113,8 +113,8 @@ class Product:
 
     def run_command(self, *arguments: str, data: Path | None = None) -> list[str]:
         """The words of `python -m pipeline run` in this home."""
-        source = f"data.source={data or self.data}"
-        return pipeline_command(self.home, "--json", "--config", "configs/quick.toml", "--set", source, *arguments)
+        chosen = ("--set", f"data.source={data or self.data}", "--set", "serving.backend=embedded")
+        return pipeline_command(self.home, "--json", "--config", "configs/quick.toml", *chosen, *arguments)
 
     def _serving(self, command: str, *arguments: str) -> Done:
         return _finished([sys.executable, "-m", "serving", command, "--home", str(self.home), *arguments])

@@ -87,6 +87,9 @@ def test_a_complete_run_equals_a_local_run(runs: Runs) -> None:
     (version,), (local_version,) = pushed(runs.cluster.claim(CLAIM)), pushed(runs.home)
     assert version.name == Path(reported(runs.complete, "pushed_destination")).name
     assert weights(version) == weights(local_version)
+    accepted = [[p.name for p in (home / "statistics").iterdir()] for home in (runs.cluster.claim(CLAIM), runs.home)]
+    assert accepted[0] == accepted[1]  # both remember the data, for the next run
+    assert len(accepted[0]) == 1
 
 
 def test_a_run_with_other_parameters_is_compared_with_the_pushed_version_and_fails(runs: Runs) -> None:

@@ -79,6 +79,7 @@ def test_every_node_has_a_log_and_the_terminal_shows_none_of_it(first: Done, hom
     assert "INFO" in (logs / "Trainer.log").read_text()
     lines = [line for line in first.stderr.splitlines() if line.strip()]
     assert [line.split()[0] for line in lines[1:]] == list(first.states)
+    assert lines[-1].endswith(f" s  version {first.json['pushed_version']}")
 
 
 def test_the_pushed_model_predicts_as_in_its_evaluation(first: Done, home: Path) -> None:
@@ -217,15 +218,34 @@ def test_an_interrupted_run_pushes_nothing_and_the_next_one_continues(
     assert after.states["Trainer"] == "cached"
 
 
+def test_after_a_removal_of_old_runs_the_cache_has_what_is_kept_and_nothing_else(
+    pipeline: Pipeline, first: Done, data: Path, home: Path
+) -> None:
+    changed = pipeline(*quick(data, home, "--set", "gate.min_accuracy=0.01", "--set", "home.keep_runs=1"))
+    assert changed.code == 0, changed.stderr
+    assert "home.keep_runs is 1" in changed.stderr
+    assert [path.name for path in home.glob("logs/*/run.json")] == ["run.json"]
+    status = pipeline("status", "--home", home, "--json").json
+    assert status["home_size"]["bytes"]["artifacts"] > 0
+    reverted = pipeline(*quick(data, home))  # its Evaluator had run before: those outputs are removed
+    assert reverted.code == 0, reverted.stderr
+    ran = {node for node, state in reverted.states.items() if state == "ran"}
+    assert ran == {"Evaluator", "InfraValidator", "Pusher"}
+    assert {state for node, state in reverted.states.items() if node not in ran} == {"cached"}
+
+
 def test_anomalies_stop_the_run_before_training(pipeline: Pipeline, tmp_path: Path) -> None:
     spoiled = write_data_set(tmp_path / "data", train=300, test=100)
     images, _ = digits(300, seed=0)
     write_idx(spoiled / NAMES[0], 255 - images)
+    _, labels = digits(100, seed=1)
+    write_idx(spoiled / NAMES[3], np.where(np.isin(labels, [3, 7]), 1, labels).astype(np.uint8))
     home = tmp_path / "home"
     done = pipeline(*quick(spoiled, home))
     assert done.code == 4
     assert done.json["status"] == "anomalies"
-    assert "mean_intensity" in done.stderr
+    assert "train: mean_intensity" in done.stderr
+    assert "test: label: no example of class 3, 7: its recall is unknown" in done.json["error"]
     assert done.states["ExampleValidator"] == "failed"
     assert {done.states[node] for node in ("Transform", "Trainer", "Pusher")} == {"skipped"}
     assert versions(home) == []
@@ -270,6 +290,8 @@ def test_other_data_runs_by_configuration_alone_in_a_used_home(
     done = pipeline(*quick(folder, home, *sizes))
     assert done.code == 0, done.stderr
     assert all(check["baseline"] is None for check in done.json["checks"])  # the versions before have other sizes
+    (line,) = (line for line in done.json["drift"] if line.startswith("mean_intensity[train against the data before]"))
+    assert f"drift: {line}" in done.stderr  # and the run goes on
     version = done.json["pushed_version"]
     loaded = tf.saved_model.load(str(home / "serving_model" / "mnist" / version))
     images, labels = digits(100, seed=1, size=16)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import re
+import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -122,8 +126,75 @@ def test_validate_names_the_tampered_file(
     assert name.rpartition("/")[2] in done.stderr
 
 
+@pytest.fixture(scope="module")
+def backup(up: Done, home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backup taken while the server runs, with the command of docs/operations.md."""
+    archive = tmp_path_factory.mktemp("backup") / "backup.tar.gz"
+    documented = (ROOT / "docs" / "operations.md").read_text()
+    (command,) = re.findall(r"^flock .*?tar .*?[^\\]$", documented, re.MULTILINE | re.DOTALL)
+    command = command.replace("workspace", shlex.quote(str(home))).replace("backup.tar.gz", shlex.quote(str(archive)))
+    subprocess.run(["bash", "-c", command], check=True, timeout=60)
+    return archive
+
+
+def test_gc_is_refused_beside_a_run_or_a_backup_but_not_beside_a_server(
+    backup: Path, up: Done, home: Path, pipeline: Pipeline
+) -> None:
+    with open(home / ".run.lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as the backup does
+        refused = pipeline("gc", "--home", home)
+    assert refused.code == 5
+    assert "using this home" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert pipeline("gc", "--home", home, "--json").json["log_folders"] == 0
+    assert serving("status", "--home", home, "--json").json["pid"] == up.json["pid"]
+
+
 def test_down_stops_the_server(up: Done, home: Path) -> None:
     stopped = serving("down", "--home", home, "--json")
     assert stopped.json == {"stopped": True, "pid": up.json["pid"]}
     assert serving("down", "--home", home, "--json").json["stopped"] is False
     assert serving("status", "--home", home).code == 5
+
+
+def test_validate_without_a_server_starts_one_and_stops_it(home: Path, pipeline: Pipeline, up: Done) -> None:
+    serving("down", "--home", home)
+    done = pipeline("validate", "--home", home)
+    assert done.code == 0, done.stderr
+    assert "no server is running: starting one" in done.stdout + done.stderr
+    assert "embedded backend serves requests without a label from version" in done.stdout
+    assert serving("status", "--home", home).code == 5
+    weights = home / "serving_model" / "mnist" / up.json["versions"][0]["version"] / "saved_model.pb"
+    _flip(weights)
+    tampered = pipeline("validate", "--home", home, "--json")
+    _flip(weights)
+    assert (tampered.code, tampered.json["failed_row"]) == (6, "server")
+    assert "saved_model.pb" in tampered.stderr
+
+
+def test_a_backup_is_restored_at_another_path(
+    backup: Path, home: Path, data: Path, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    status = pipeline("status", "--home", home, "--json").json
+    serving("down", "--home", home)
+    shutil.rmtree(home)
+    restored = tmp_path / "elsewhere" / "new home"
+    restored.mkdir(parents=True)
+    subprocess.run(["tar", "-xzf", backup, "-C", restored], check=True, timeout=60)
+    assert pipeline("status", "--home", restored, "--json").json["run_id"] == status["run_id"]
+    assert serving("status", "--home", restored).code == 5  # the server of the old home is not taken for this one's
+    ports = ("--grpc-port", str(free_port()), "--rest-port", str(free_port()))
+    try:
+        up = serving("up", "--backend", "embedded", "--home", restored, *ports)
+        assert up.code == 0, up.stderr
+        valid = pipeline("validate", "--home", restored, "--json")
+        assert valid.code == 0, valid.stderr
+        assert str(valid.json["version"]) == status["pushed_version"]
+    finally:
+        serving("down", "--home", restored)
+    again = pipeline(*quick(data, restored))
+    assert again.code == 0, again.stderr
+    assert again.states["ExampleGen"] == "cached"
+    assert again.states["Trainer"] == "ran"  # cache keys contain paths
+    assert again.json["metrics"] == status["metrics"]
+    assert not home.exists()

@@ -6,7 +6,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from serving.release import apply, control, decisions, history
+from serving.client import control
+from serving.release import apply, decisions, history
 
 
 def die_at(step: int, action: str, path: Path, *arguments: Any, **named: Any) -> None:

@@ -16,11 +16,12 @@ from typing import Any, Final
 import pytest
 
 from components.common.ports import free_port
+from serving.launch import container
 from tests.conftest import ROOT
 from tests.support.clients import HOST, Client
 
 BACKEND: Final = os.environ.get("SERVING_BACKEND", "embedded")
-IMAGE: Final = os.environ.get("SERVING_IMAGE", "tensorflow/serving:2.20.0")
+IMAGE: Final = os.environ.get("SERVING_IMAGE", container.IMAGE)
 READY_S: Final = 60.0
 
 embedded_only = pytest.mark.skipif(BACKEND != "embedded", reason="TensorFlow Serving itself does not do this")
@@ -38,12 +39,7 @@ def missing_backend() -> str:
 
 
 def _engine() -> str | None:
-    for engine in ("docker", "podman"):
-        if shutil.which(engine):
-            done = subprocess.run([engine, "info"], capture_output=True, timeout=30, check=False)
-            if done.returncode == 0:
-                return engine
-    return None
+    return next((engine for engine in container.ENGINES if container.engine_problem(engine) is None), None)
 
 
 def command(*flags: str, folder: Path, fast: bool = True) -> list[str]:

@@ -18,11 +18,13 @@ import tensorflow as tf
 
 from components import infra_validator
 from components.common import contract
+from components.common.errors import InputError
 from components.common.settings import InfraSettings
 from components.infra_validator import checks
 from components.validation import control_model
 from components.validation.reference_predictions import ReferencePredictions
 from components.validation.trial_server import ServerError
+from serving.launch.container import IMAGE
 from tests.conftest import ROOT
 from tests.support.synthetic import digits
 
@@ -99,11 +101,35 @@ def test_a_model_that_does_not_load_is_refused(expected: ReferencePredictions, t
     assert "the server" in str(verdict.error)
 
 
-def test_a_server_that_does_not_start_is_no_verdict_on_the_model(
+@pytest.mark.parametrize(
+    ("backend", "says"),
+    [("binary", "no tensorflow_model_server on PATH"), ("container", f"podman pull {IMAGE}")],
+)
+def test_a_missing_server_is_no_verdict_on_the_model(
+    model: Path,
+    expected: ReferencePredictions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+    says: str,
+) -> None:
+    engine = tmp_path / "bin" / "podman"
+    engine.parent.mkdir()
+    engine.write_text(f'#!/bin/sh\n[ "$1" = info ] && exit\n[ "$1" = pull ] && : > {tmp_path}/pulled\nexit 1\n')
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", str(engine.parent))
+    with pytest.raises(InputError, match="no server could be started") as caught:
+        infra_validator.validate(model, expected, tmp_path / "server", SETTINGS, backend)
+    assert caught.value.exit_code == 5
+    assert says in str(caught.value)
+    assert not (tmp_path / "pulled").exists()
+
+
+def test_a_server_that_fails_with_a_good_model_is_no_verdict_on_the_model(
     model: Path, expected: ReferencePredictions, tmp_path: Path
 ) -> None:
     with pytest.raises(ServerError, match="known-good model") as caught:
-        infra_validator.validate(model, expected, tmp_path / "server", SETTINGS, "binary")
+        infra_validator.validate(model, expected, tmp_path / "server", replace(SETTINGS, max_load_s=0.001), "embedded")
     assert caught.value.exit_code == 5
     assert "run again" in caught.value.remedy
 

@@ -14,7 +14,7 @@ from ml_metadata.metadata_store import MetadataStore
 
 from components.common.errors import InputError
 from components.common.home_size import HomeSize
-from components.versions import release
+from components.versions import publish, release
 from pipeline import gc, integrity, lineage
 from tests.support.recorded_home import FILE_BYTES, RecordedHome
 
@@ -52,7 +52,7 @@ def test_only_what_the_newest_runs_and_the_pushed_versions_need_stays(home: Reco
     shutil.rmtree(home.serving_model / "2")  # pruned
     collected = gc.collect(home, 1)
     kept = {*third.values(), first["Evaluator/evaluation"]}
-    assert set(integrity.output_folders(home.artifacts, gc.DELETED)) == kept
+    assert set(integrity.output_folders(home.artifacts, publish.DELETED)) == kept
     assert {folder for folder, live in home.states().items() if live} == kept
     assert set(home.states()) == {*first.values(), *second.values(), *third.values()}  # the records stay
     assert [path.name for path in (home.root / "logs").iterdir()] == ["c"]
@@ -77,10 +77,11 @@ def test_runs_that_fail_do_not_take_the_cache_of_the_last_good_one(home: Recorde
         home.run(name, 2, last="Trainer")
     gc.collect(home, 1)
     check_sound(home, good)
-    for refused in ("d", "e"):  # e.g. by bad data, before MLMD
-        home.logs(refused).mkdir()
+    for name in ("d", "e", *gc.COMMAND_LOGS):  # refused, e.g. by bad data, before MLMD; and of commands
+        home.logs(name).mkdir()
     gc.collect(home, 1)
-    assert {path.name for path in (home.root / "logs").iterdir()} == {"c", "e"}  # the last result, and the newest
+    kept = {"c", "e", "validate", "gc", "compile"}  # the last result, the newest, and those that are not of one run
+    assert {path.name for path in (home.root / "logs").iterdir()} == kept
 
 
 def test_zero_keeps_all_runs_and_a_dry_run_changes_nothing(home: RecordedHome) -> None:
@@ -196,7 +197,7 @@ def test_a_kill_at_any_moment_leaves_a_home_that_works(home: RecordedHome, tmp_p
         assert integrity.forget_damaged(home.store, home.artifacts) == []  # the next run finds no damage
         gc.collect(home, 1)
         check_sound(home, last)
-        assert len(list(integrity.output_folders(home.artifacts, gc.DELETED))) == len(last) + 1
+        assert len(list(integrity.output_folders(home.artifacts, publish.DELETED))) == len(last) + 1
         shutil.rmtree(home.root)
         shutil.copytree(original, home.root)
     assert 20 < step < MAX_STEPS

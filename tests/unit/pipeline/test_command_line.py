@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from components.common.home import RESULT_FILE, Home
+from pipeline import summary
+from pipeline.run import Result, latest_result, save
 from tests.conftest import ROOT, Done, environment, pipeline_command
+from tests.support import serving_commands
 from tests.support.command import in_process
+from tests.support.pushed import push
 
 HEAVY = ("tensorflow", "tfx", "apache_beam", "ml_metadata", "tensorflow_transform", "keras", "pandas")
 SHOW_MODULES = """
@@ -69,6 +75,9 @@ def test_help_shows_exit_codes_and_the_syntax_of_settings() -> None:
         (["run", "--set", "beam.runner=Nonsense"], 2, "not a Beam runner"),
         (["run", "--set", "train.weight_decay=nan"], 2, "train.weight_decay"),
         (["status", "--home", "/nonexistent"], 5, "no finished run"),
+        (["gc", "--home", "/nonexistent"], 5, "no such folder"),
+        (["gc", "--keep-runs", "-1"], 2, "--keep-runs"),
+        (["run", "--set", "home.keep_runs=-1"], 2, "home.keep_runs"),
     ],
 )
 def test_mistakes_have_a_message_and_the_documented_exit_code(arguments: list[str], code: int, says: str) -> None:
@@ -106,6 +115,15 @@ def test_a_file_that_is_not_a_database_is_named(data: Path, tmp_path: Path) -> N
     assert "metadata.sqlite: not a usable SQLite database" in done.stderr
 
 
+def test_a_locked_database_is_not_to_be_moved_away(data: Path, tmp_path: Path) -> None:
+    database = sqlite3.connect(tmp_path / "metadata.sqlite")
+    database.execute("BEGIN EXCLUSIVE")
+    done = in_process("run", "--home", tmp_path, "--set", f"data.source={data}")
+    database.close()
+    assert (done.code, done.stdout) == (5, "")
+    assert done.stderr == "error: another process has locked metadata.sqlite\nWait for it to end, then run again.\n"
+
+
 @pytest.mark.parametrize("stdout", ["closed", "no reader", "full"])
 def test_an_unusable_stdout_causes_no_traceback(stdout: str, tmp_path: Path) -> None:
     (tmp_path / "logs" / "1").mkdir(parents=True)
@@ -134,3 +152,40 @@ def test_status_shows_the_latest_run_without_running(tmp_path: Path) -> None:
     (tmp_path / "logs" / "20260104-000000-000" / "run.json").write_text("{")  # damaged
     assert in_process("status", "--json", "--home", tmp_path).json["run_id"] == "20260102-000000-000"
     assert "pushed: version 7" in in_process("status", "--home", tmp_path).stdout
+
+
+def test_status_shows_the_latest_run_after_the_clock_was_set_back(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    for number in range(3):
+        home.logs(str(number)).mkdir(parents=True)
+        save(Result(str(number)), home.logs(str(number)))
+        if number == 0:
+            os.utime(home.logs("0") / RESULT_FILE, (4e9, 4e9))  # in the year 2096
+    assert latest_result(home).run_id == "2"
+
+
+def test_a_new_version_that_is_not_served_yet_is_named(tmp_path: Path) -> None:
+    for version, accuracy in ((4, 0.98), (5, 0.99)):
+        created = f"2026-01-0{version}T12:30:00+00:00"
+        push(tmp_path, version, created_utc=created, metrics={"sparse_categorical_accuracy": accuracy})
+    (tmp_path / "logs" / "run").mkdir(parents=True)
+    (tmp_path / "logs" / "run" / "run.json").write_text('{"run_id": "run", "status": "pushed", "pushed_version": "5"}')
+    assert "not served" not in in_process("status", "--home", tmp_path).stdout
+    assert serving_commands.run("promote", "4", "--home", tmp_path).code == 0
+    pinned = in_process("status", "--home", tmp_path).stdout
+    assert "version 5 is not served yet: version 4 is stable" in pinned
+    assert "stable  4  pushed 2026-01-04 12:30 UTC, test accuracy 0.9800" in pinned
+    assert "new     5  pushed 2026-01-05 12:30 UTC, test accuracy 0.9900" in pinned
+    assert f"promote 5 --home {tmp_path}" in pinned
+    serving_commands.run("canary", "5", "--home", tmp_path)
+    assert "version 5 is the canary" in in_process("status", "--home", tmp_path).stdout
+    serving_commands.run("promote", "5", "--home", tmp_path)
+    assert "version 4" not in in_process("status", "--home", tmp_path).stdout
+    assert summary.not_served(tmp_path, "6") == []  # pushed to a cluster
+
+
+def test_a_run_that_pushed_nothing_says_so_and_what_to_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    summary.show(Result("run", status="not_blessed"), tmp_path)
+    shown = capsys.readouterr().out
+    assert "nothing was pushed; what was served before stays" in shown
+    assert "not_blessed" not in shown

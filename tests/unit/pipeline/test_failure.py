@@ -3,6 +3,8 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
+import pytest
+
 from components.common.errors import DataAnomaliesError
 from components.data.idx import read_labels
 from pipeline.failure import explain, our_line, root_cause
@@ -40,10 +42,30 @@ def test_an_unexpected_error_names_node_cause_line_and_log() -> None:
 
 
 def test_a_full_disk_is_reported_whatever_raised_the_error() -> None:
-    for error in (OSError(errno.ENOSPC, "No space left on device"), RuntimeError("x.gz; No space left on device [op]")):
+    for error in (
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("x.gz; No space left on device [op]"),
+        OSError("9 requested and 5 written"),
+    ):
         message, code = explain("ExampleGen", wrapped(error), LOG)
         assert code == 5
         assert "the disk is full" in message
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "/home/model"), "/home/model: cannot be accessed"),
+        (RuntimeError("mlmd: database is locked [op]"), "another process has locked metadata.sqlite"),
+        (RuntimeError("Concurrent writes aborted after max number of retries."), "another process has locked metadata"),
+        (RuntimeError("mlmd: attempt to write a readonly database"), "metadata.sqlite cannot be written"),
+    ],
+)
+def test_a_home_that_cannot_be_used_is_not_an_unexpected_failure(error: BaseException, says: str) -> None:
+    message, code = explain("ExampleGen", wrapped(error), LOG)
+    assert code == 5
+    assert says in message
+    assert "move" not in message.lower()
 
 
 def test_the_source_line_is_found_in_beams_textual_traceback() -> None:

@@ -84,6 +84,11 @@ def test_broken_or_missing_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("[train\nsteps = 1")
     with pytest.raises(InputError, match=r"broken\.toml: not valid TOML"):
         settings.load(tmp_path / "broken.toml")
+    (tmp_path / "deep.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(InputError, match=r"deep\.toml: not valid TOML: nested too deeply"):
+        settings.load(tmp_path / "deep.toml")
+    with pytest.raises(UsageError, match=r"--set train\.steps: nested too deeply"):
+        settings.load(DEFAULT, ["train.steps=" + "[" * 100_000])
     (tmp_path / "flat.toml").write_text("steps = 1")
     with pytest.raises(UsageError, match="unknown setting 'steps'"):
         settings.load(tmp_path / "flat.toml")

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tools.setup import sync
+from tests.support.unprivileged import unprivileged
+from tools import setup
+from tools.setup import has_cache, sync
 
 UV = Path(sys.executable).with_name("uv")
 
@@ -81,3 +83,42 @@ def test_only_the_locked_setuptools_runs(tmp_path: Path, version: str) -> None:
         assert "ash mismatch" in done.stderr and done.returncode and not installed
     else:
         assert installed, done.stderr
+
+
+def test_a_lock_that_is_a_symlink_is_refused_and_its_target_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "precious").write_text("content")
+    (tmp_path / ".setup.lock").symlink_to(tmp_path / "precious")
+    monkeypatch.setattr(setup, "ROOT", tmp_path)
+    monkeypatch.setattr(setup, "wanted_state", lambda: "")
+    with pytest.raises(SystemExit, match="5"):
+        setup.main()
+    assert ".setup.lock cannot be written" in capsys.readouterr().err
+    assert (tmp_path / "precious").read_text() == "content"
+
+
+def test_a_home_folder_that_cannot_be_written_is_no_place_for_the_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "read-only").mkdir(mode=0o555)
+    for home, expected in ((tmp_path / "read-only", False), (tmp_path / "new", True)):
+        monkeypatch.setenv("HOME", str(home))
+        with unprivileged():
+            assert has_cache({}) is expected
+    assert has_cache({"UV_CACHE_DIR": "elsewhere"})
+
+
+def test_a_read_only_checkout_that_is_set_up_is_used_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checkout").mkdir()
+    monkeypatch.setattr(setup, "ROOT", tmp_path / "checkout")
+    monkeypatch.setattr(setup, "STAMP", tmp_path / "stamp")
+    monkeypatch.setattr(setup, "wanted_state", lambda: "up to date")
+    monkeypatch.setattr(setup, "MIN_FREE_BYTES", 0)
+    (tmp_path / "checkout").chmod(0o555)
+    with unprivileged():
+        with pytest.raises(SystemExit) as refused:
+            setup.main()
+        (tmp_path / "stamp").write_text("up to date")
+        setup.main()
+    assert refused.value.code == setup.EXIT_ENVIRONMENT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import shutil
@@ -85,7 +86,7 @@ def test_the_package_needs_only_what_open_source_kfp_supports(spec: dict[str, An
 def test_tasks_that_mount_the_volume_are_never_cached(spec: dict[str, Any], executor_configs: dict[str, Any]) -> None:
     mounted = {label.removeprefix("exec-") for label, config in executor_configs.items() if "pvcMount" in config}
     cached = {k for k, task in spec["root"]["dag"]["tasks"].items() if task["cachingOptions"].get("enableCache")}
-    assert mounted == {"ExampleGen", "Baseline", "Pusher"}
+    assert mounted == {"ExampleGen", "ExampleValidator", "Baseline", "Pusher"}
     assert cached == set(spec["root"]["dag"]["tasks"]) - mounted
     assert {config["imagePullPolicy"] for config in executor_configs.values()} == {"IfNotPresent"}
 
@@ -120,11 +121,13 @@ def test_two_tasks_run_under_kfp_local(
     spec: dict[str, Any], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """kfp.local is KFP's own emulation, independent of kfp_emulation.py. The second task reads the first's artifact."""
-    tasks = spec["root"]["dag"]["tasks"]
-    root = {**spec["root"], "dag": {"tasks": {node: tasks[node] for node in ("ExampleGen", "StatisticsGen")}}}
-    package = yaml.safe_dump(spec | {"root": root}).replace(
-        "mnist-tfx:0.1.0", "python:local"
-    )  # kfp.local requires a Python image
+    spec = copy.deepcopy(spec)
+    tasks = {node: spec["root"]["dag"]["tasks"][node] for node in ("ExampleGen", "StatisticsGen")}
+    spec["root"]["dag"]["tasks"] = tasks
+    tasks["StatisticsGen"]["dependentTasks"] = ["ExampleGen"]  # it can do without its second input, the schema
+    for definition in (tasks["StatisticsGen"]["inputs"], spec["components"]["comp-StatisticsGen"]["inputDefinitions"]):
+        del definition["artifacts"]["schema"]
+    package = yaml.safe_dump(spec).replace("mnist-tfx:0.1.0", "python:local")  # kfp.local requires a Python image
     pipeline = components.load_component_from_text(package)
 
     # Without a container engine, kfp.local runs only Python functions; make it run the command as a process.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -15,7 +14,7 @@ import pytest
 import yaml
 
 from pipeline.kubeflow.api_client import TOKEN_VARIABLE
-from tests.conftest import ROOT, Done, pipeline_command
+from tests.conftest import DEAD_PROXIES, ROOT, Done, pipeline_command
 from tests.support.command import in_process
 from tests.support.kfp_server import RUN_ID, KfpServer, task
 
@@ -48,9 +47,11 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No proxy, no token, not in a pod, and an empty HOME, because kfp reads ~/.config/kfp."""
-    for name in (*(n for n in os.environ if "proxy" in n.lower()), TOKEN_VARIABLE, "KUBERNETES_SERVICE_HOST"):
+    """Proxies that nothing on loopback may use, no token, not in a pod, and an empty HOME: kfp reads ~/.config/kfp."""
+    for name in ("no_proxy", "NO_PROXY", TOKEN_VARIABLE, "KUBERNETES_SERVICE_HOST"):
         monkeypatch.delenv(name, raising=False)
+    for name, proxy in DEAD_PROXIES.items():
+        monkeypatch.setenv(name, proxy)
     monkeypatch.setenv("HOME", str(tmp_path))
 
 

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import re
+import tempfile
+from pathlib import Path
+
+import pytest
 
 from components.common import errors
 from tests.conftest import ROOT
@@ -21,3 +25,12 @@ def test_the_tree_in_the_docstring_matches_the_code() -> None:
         path[len(indent) // 4 + 1 :] = [name]
         shown.add((name, path[-2]))
     assert shown == expected
+
+
+def test_without_a_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "missing")])
+    with pytest.raises(FileNotFoundError) as caught:
+        tempfile.gettempdir()
+    problem = errors.from_os_error(caught.value)
+    assert problem is not None and str(tmp_path) in problem.problem and "TMPDIR" in problem.remedy

@@ -73,7 +73,7 @@ import hashlib, time
 from components.common import signals
 signals.GRACE_S = {grace_s}
 stop = signals.Stop()
-with stop.installed(lambda: print("stopping...", flush=True)):
+with stop.installed(lambda: (time.sleep(0.1), print("stopping...", flush=True))):  # a slow terminal
     print("ready", flush=True)
     {body}
 print("left", flush=True)
@@ -81,6 +81,7 @@ print("left", flush=True)
 SLEEP = "time.sleep(30)"
 CAUGHT = "try: time.sleep(30)\n    except BaseException: stop.check()"
 CAUGHT_FOR_EVER = "while True:\n        try: time.sleep(30)\n        except BaseException: pass"
+EXIT = "try: time.sleep(30)\n    except BaseException: stop.exit()"
 IN_C = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
 
 
@@ -97,7 +98,7 @@ def start(body: str, grace_s: float) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize(
-    "body", ["time.sleep(30)", CAUGHT, CAUGHT_FOR_EVER, IN_C], ids=["sleep", "caught", "ever", "C"]
+    "body", [SLEEP, CAUGHT, CAUGHT_FOR_EVER, EXIT, IN_C], ids=["sleep", "caught", "ever", "exit", "C"]
 )
 def test_a_signal_is_announced_and_ends_the_process(number: signal.Signals, body: str) -> None:
     with start(body, grace_s=0.5) as process:

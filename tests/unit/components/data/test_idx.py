@@ -89,13 +89,6 @@ def test_another_image_size_is_refused_with_the_setting_to_use(tmp_path: Path) -
     assert "data.image_height=20" in caught.value.remedy
 
 
-def test_an_eval_split_as_large_as_the_training_file_is_refused(tmp_path: Path) -> None:
-    files = idx.locate(write_data_set(tmp_path, train=30, test=10))
-    with pytest.raises(InputError, match="eval_examples is 30"):
-        idx.check(files, DataSettings(eval_examples=30))
-    idx.check(files, DataSettings(eval_examples=29))
-
-
 @pytest.mark.parametrize(
     "pattern",
     ["{}-images-idx3-ubyte", "{}-images.idx3-ubyte", "emnist-digits-{}-images-idx3-ubyte.gz"],

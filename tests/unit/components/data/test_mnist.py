@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
 import tarfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,10 +19,14 @@ from components.common.errors import InputError
 from components.data import mirrors
 from components.data.mnist import MNIST_SHA256, fetch_mnist
 from tests.support.synthetic import NAMES, write_data_set
+from tests.support.unprivileged import unprivileged
 
 
 class Mirror(ThreadingHTTPServer):
-    """Serves `files` by path and counts requests; can close the connection within a body, or wait before the body."""
+    """Serves `files` by path and counts requests; can close the connection within a body, or wait before the body.
+
+    It is also a proxy: for HTTP URLs of any host it serves the same files, and it counts requests for tunnels.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -50,6 +53,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[: self.server.cut_after_bytes or len(body)])
+
+    def do_CONNECT(self) -> None:
+        self.server.requests[f"CONNECT {self.path}"] += 1
+        self.send_error(502)
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -106,6 +113,28 @@ def test_each_file_is_downloaded_once_from_a_mirror(tmp_path: Path, mirror: Mirr
     assert set(mirror.requests.values()) == {1}
     assert left_behind(tmp_path / "data") == []
     assert any("sha256 as expected" in line for line in lines)
+
+
+@pytest.mark.parametrize("spelled", [str.lower, str.upper])
+def test_downloads_go_through_the_proxy(
+    tmp_path: Path,
+    mirror: Mirror,
+    sha256: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    spelled: Callable[[str], str],
+) -> None:
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(spelled(name), mirror.url)
+    monkeypatch.setenv(spelled("no_proxy"), "direct.invalid")
+    sources = ("https://secure.invalid/mnist/", "http://direct.invalid/mnist/", "http://plain.invalid/mnist/")
+    lines: list[str] = []
+    fetch_mnist(tmp_path / "data", lines.append, sources, None, sha256)
+    assert mirror.requests.pop("CONNECT secure.invalid:443") == 1
+    assert set(mirror.requests.values()) == {1} and len(mirror.requests) == len(NAMES)
+    assert any("direct.invalid" in line and "not known" in line for line in lines), lines
 
 
 def test_after_a_wrong_file_the_next_source_is_used(
@@ -197,10 +226,9 @@ def test_files_of_a_killed_fetch_are_removed(tmp_path: Path, mirror: Mirror, sha
     assert left_behind(tmp_path) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(InputError, match="cannot write"):
+    with unprivileged(), pytest.raises(InputError, match="cannot write"):
         fetch_mnist(tmp_path / "data", lambda line: None, (), None)
 
 

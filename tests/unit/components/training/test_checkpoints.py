@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -120,3 +121,14 @@ def test_checkpoints_of_other_programs_in_the_folder_are_kept(tmp_path: Path) ->
         os.utime(path, (number, number))
     Checkpoints(tmp_path, KEY).save(STORED)
     assert all(path.exists() for path in foreign)
+
+
+def test_a_checkpoint_is_kept_although_the_clock_was_set_back(tmp_path: Path) -> None:
+    for number in range(KEPT_FILES):
+        other = Checkpoints(tmp_path, run_key({"steps": number}))
+        other.save(STORED)
+        later_s = time.time() + 3600
+        os.utime(other.path, (later_s, later_s))
+    mine = Checkpoints(tmp_path, KEY)
+    mine.save(STORED)
+    assert mine.path.exists() and len(list(tmp_path.iterdir())) == KEPT_FILES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,11 @@ def _edit(**changes: object) -> Callable[[Path], None]:
     return edit
 
 
+def _replaced(path: Path, create: Callable[[Path], object]) -> None:
+    path.unlink()
+    create(path)
+
+
 @pytest.mark.parametrize(
     ("tamper", "says"),
     [
@@ -44,6 +50,14 @@ def _edit(**changes: object) -> Callable[[Path], None]:
         (_edit(blessed=False), "blessed"),
         (_edit(infra_blessed=None), "blessed"),
         (_edit(files={}), "saved_model.pb"),
+        (_edit(files=5), "files is not an object"),
+        (lambda version: (version / manifest.FILE_NAME).write_text("[" * 100_000), "not a manifest"),
+        (lambda version: os.mkfifo(version / "fifo"), "fifo: not a regular file"),
+        (lambda version: _replaced(version / "saved_model.pb", os.mkfifo), "saved_model.pb: not a regular file"),
+        (lambda version: _replaced(version / manifest.FILE_NAME, os.mkfifo), "manifest.json: not a regular file"),
+        (lambda version: (version / "link").symlink_to("nowhere"), "link: cannot be read"),
+        (lambda version: (version / "assets.extra").symlink_to(version.parent), "assets.extra: not a regular file"),
+        (lambda version: (version / "endless").symlink_to("/dev/zero"), "endless: not a regular file"),
     ],
 )
 def test_every_change_is_named(version: Path, tamper: Callable[[Path], object], says: str) -> None:

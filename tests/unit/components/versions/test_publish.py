@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
 import shutil
 import signal
@@ -62,6 +63,28 @@ def test_old_versions_are_deleted_unless_they_are_protected(model: Path, tmp_pat
     assert prune(base, keep=5, protected=tuple) == []
     assert prune(base, keep=1, protected=tuple) == [8, 10]
     assert not list(base.glob(".deleting-*"))
+
+
+def test_folders_that_no_run_pushed_do_not_displace_good_versions(model: Path, tmp_path: Path) -> None:
+    base = tmp_path / "mnist"
+    for number in (1, 2, 3):
+        (model / "saved_model.pb").write_bytes(b"%d" % number)
+        publish(model, base, number, described)
+    for number in (4, 5, 6):
+        shutil.copytree(model, base / str(number))
+    assert prune(base, keep=2, protected=tuple) == [1, 4]
+    assert visible(base) == ["2", "3", "5", "6"]
+
+
+def test_a_version_is_not_writable_by_everyone_although_the_model_is(model: Path, tmp_path: Path) -> None:
+    for path in (model, *model.rglob("*")):
+        path.chmod(path.stat().st_mode | 0o777)
+    before = os.umask(0o022)
+    try:
+        version = publish(model, tmp_path / "mnist", 8, described)
+    finally:
+        os.umask(before)
+    assert not [path for path in (version, *version.rglob("*")) if path.stat().st_mode & 0o022]
 
 
 def test_leftovers_of_a_killed_push_are_swept_and_other_folders_kept(model: Path, tmp_path: Path) -> None:

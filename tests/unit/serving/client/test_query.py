@@ -34,7 +34,7 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> dict[str, FakeClient]:
 
 
 def test_summary_and_rows(folder: Path, clients: dict[str, FakeClient]) -> None:
-    result = query.query(Selection(folder, indices=[3, 5]), "grpc", REST)
+    result = query.query(lambda version: Selection(folder, indices=[3, 5]), "grpc", REST)
     summary = result.summary()
     assert summary.pop("milliseconds").keys() == {"grpc", "rest"}
     right = sum(row["grpc"]["class"] == row["label"] for row in result.rows())
@@ -60,30 +60,40 @@ def test_a_file_is_resized_to_the_models_input(folder: Path, clients: dict[str, 
     pixels[4:7] = 0
     path = tmp_path / "drawn.png"
     Image.fromarray(pixels).save(path)
-    file, test = query.query(Selection(folder, [path], [2], invert=True), "grpc").rows()
+    file, test = query.query(lambda version: Selection(folder, [path], [2], invert=True), "grpc").rows()
     assert file["grpc"]["class"] == 1 and file["label"] is None and test["index"] == 2
     clients["grpc"].size = -1  # any size: the files are not resized
     with pytest.raises(InputError, match=r"images of different sizes: 8 x 8, 30 x 40 pixels"):
-        query.query(Selection(folder, [path], [2]), "grpc")
+        query.query(lambda version: Selection(folder, [path], [2]), "grpc")
 
 
 def test_version_and_label_reach_the_requests(folder: Path, clients: dict[str, FakeClient]) -> None:
-    query.query(Selection(folder), "grpc", REST, version=7)
-    query.query(Selection(folder), "grpc", label="stable")
-    assert [spec.version.value for spec in (*clients["grpc"].specs[:1], *clients[REST].specs)] == [7, 7]
+    query.query(lambda version: Selection(folder), "grpc", REST, version=7)
+    query.query(lambda version: Selection(folder), "grpc", label="stable")
+    assert [spec.version.value for spec in (*clients["grpc"].specs[:2], *clients[REST].specs)] == [7, 7, 7]
     assert clients["grpc"].specs[-1].version_label == "stable"
 
 
-def test_different_versions_are_not_compared(folder: Path, clients: dict[str, FakeClient]) -> None:
-    clients[REST].version = 8
-    summary = query.query(Selection(folder), "grpc", REST).summary()
-    assert summary["versions"] == {"grpc": 7, "rest": 8}
-    assert summary["max_difference"] is summary["same_classes"] is None
+def test_the_answers_are_all_of_one_version(folder: Path, clients: dict[str, FakeClient]) -> None:
+    asked: list[int] = []
+
+    def select(version: int) -> Selection:
+        asked.append(version)
+        if len(asked) == 1:  # the served version changes between the first two requests
+            clients["grpc"].version = clients[REST].version = 8
+        return Selection(folder)
+
+    summary = query.query(select, "grpc", REST).summary()
+    assert asked == [7, 8]
+    assert (summary["version"], summary["versions"]) == (8, {"grpc": 8, "rest": 8})
+    clients[REST].version = 9
+    with pytest.raises(InputError, match=r"versions \[8, 9\] answered"):
+        query.query(select, "grpc", REST)
 
 
 def test_different_classes_are_reported(folder: Path, clients: dict[str, FakeClient]) -> None:
     clients[REST].shift = 1
-    summary = query.query(Selection(folder), "grpc", REST).summary()
+    summary = query.query(lambda version: Selection(folder), "grpc", REST).summary()
     assert summary["same_classes"] is summary["identical"] is False
     assert summary["max_difference"] > 0
 

@@ -19,7 +19,11 @@ def test_texts_are_to_the_right_of_the_ink() -> None:
 
 
 def test_bars_show_the_likeliest_classes_if_not_all_fit() -> None:
-    assert drawing.bars([0.25, 0.0, 0.75], 3, "#") == ["0  25.0% #####", "1   0.0% ", "2  75.0% ###############"]
+    assert drawing.bars([0.25, 0.0, 0.75], 3, "#", ["no", "1", "yes"]) == [
+        " no  25.0% #####",
+        "  1   0.0% ",
+        "yes  75.0% ###############",
+    ]
     many = [0.0] * 26
     many[3], many[20] = 0.5, 0.5
-    assert [line.split()[0] for line in drawing.bars(many, 2, "#")] == ["3", "20"]
+    assert [line.split()[0] for line in drawing.bars(many, 2, "#", [*map(str, range(26))])] == ["3", "20"]

@@ -15,6 +15,7 @@ import yaml
 from components.common import contract
 from pipeline.kubeflow_settings import KubeflowSettings
 from serving.launch import backends
+from serving.launch.container import IMAGE
 from tests.conftest import ROOT
 
 DEPLOY = ROOT / "serving" / "deploy"
@@ -92,7 +93,7 @@ def test_names_labels_and_ports_match_across_manifests(manifests: dict[str, Mani
 def test_every_way_of_starting_the_server_has_the_same_image_flags_and_config_files() -> None:
     compose = load(DEPLOY / "compose.yaml")["services"]["serving"]
     (container,) = built(OVERLAYS[0])["Deployment"]["spec"]["template"]["spec"]["containers"]
-    assert container["image"] == compose["image"] == backends.IMAGE
+    assert container["image"] == compose["image"] == IMAGE
     assert container["args"] == compose["command"]
 
     (mounted,) = (DEPLOY / v.partition(":")[0] for v in compose["volumes"] if v.endswith(":/deploy:ro"))

@@ -6,8 +6,8 @@ import multiprocessing
 import os
 import random
 import signal
-import time
 from multiprocessing.context import BaseContext
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from serving.release import decisions, history
 from tests.support import kill
 from tests.support.pushed import described, push
 
-DURATION_S = 1.5
+PROMOTIONS = 15  # by each of two processes
 
 
 @pytest.fixture(scope="module")
@@ -31,21 +31,21 @@ def processes() -> BaseContext:
     return context
 
 
-def push_and_prune(home: Path, model: Path) -> None:
-    until_s = time.monotonic() + DURATION_S
-    while time.monotonic() < until_s:
+def push_and_prune(home: Path, model: Path, done: Event) -> None:
+    while not done.is_set():
         (model / "saved_model.pb").write_bytes(os.urandom(8))  # otherwise nothing is pushed
         base = publish(model, home / "serving_model" / "mnist", 1, described).parent
         prune(base, 1, lambda: protected_versions(home))
 
 
 def promote_any(home: Path, lost: Any) -> None:
-    until_s = time.monotonic() + DURATION_S
-    while time.monotonic() < until_s:
+    promoted = 0
+    while promoted < PROMOTIONS:
         try:
             decisions.promote(home, random.choice(pushed_versions(home) or [1]))
         except UserError:  # deleted before it was chosen
             continue
+        promoted += 1
         with server.locked(home / "serving"):
             stable = read_release(home).stable
             if stable is None or not version_folder(home, stable).is_dir():
@@ -53,18 +53,20 @@ def promote_any(home: Path, lost: Any) -> None:
 
 
 def test_a_promoted_version_is_never_deleted_by_a_push(tmp_path: Path, processes: BaseContext) -> None:
-    lost = processes.SimpleQueue()
+    lost, done = processes.SimpleQueue(), processes.Event()
     models = [tmp_path / "one", tmp_path / "other"]
     for model in models:
         model.mkdir()
-    everyone = [processes.Process(target=push_and_prune, args=(tmp_path, model)) for model in models]
-    everyone += [processes.Process(target=promote_any, args=(tmp_path, lost)) for _ in range(2)]
-    for process in everyone:
+    pushers = [processes.Process(target=push_and_prune, args=(tmp_path, model, done)) for model in models]
+    promoters = [processes.Process(target=promote_any, args=(tmp_path, lost)) for _ in range(2)]
+    for process in (*pushers, *promoters):
         process.start()
-    for process in everyone:
+    for process in promoters:
         process.join(60)
-    assert [process.exitcode for process in everyone] == [0] * 4
-    assert len(history.read(tmp_path)) > 10
+    done.set()
+    for process in pushers:
+        process.join(60)
+    assert [process.exitcode for process in (*pushers, *promoters)] == [0] * 4
     assert lost.empty()
 
 

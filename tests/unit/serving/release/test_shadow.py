@@ -29,7 +29,7 @@ def test_the_thresholds_of_a_comparison(canary: Predictions, says: str | None) -
     result = shadow.compare(
         {"stable": predictions(1, [0] * 1000), "canary": canary}, [0] * 1000, Rules(0.95, 0.005, 2.0)
     )
-    assert result["verdict"] == ("roll back" if says else "promote")
+    assert result["verdict"] == ("withdraw" if says else "promote")
     assert (says in "; ".join(result["reasons"])) if says else result["reasons"] == []
     assert any(f"{canary.version:>14}" in line for line in tables.shadow(result))
 

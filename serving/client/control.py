@@ -9,6 +9,7 @@ from typing import Final
 from google.protobuf import text_format
 
 from components.common import contract
+from components.common.commands import command
 from components.common.errors import InputError
 from serving.client.base import VersionStatus
 from serving.client.errors import from_code
@@ -83,7 +84,8 @@ class Control(GrpcClient):
                 raise InputError(
                     f"requests without a label still get version {highest}, not {version}, "
                     f"after {UNLOAD_TIMEOUT_S:.0f} s",
-                    "The labels have moved. Run the command again to finish, or restart: make stop, make serve",
+                    "The labels have moved. Run the command again to finish, or restart the server: "
+                    f"{command('serving', 'down')} && {command('serving', 'up')}",
                 )
             time.sleep(POLL_S)
 
