@@ -1,184 +1,173 @@
-"""Processes that run the functions of codec.py, each with a limit on its memory; killed if a call takes too long."""
+"""A pool of processes that run the functions of codec.py."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import pickle
-import queue
-import resource
-import signal
-import subprocess
-import sys
+import asyncio
 import time
-from collections.abc import Callable
-from functools import partial
-from multiprocessing.connection import Connection
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from google.protobuf.message import DecodeError
 
+from serving.model_server.codec_process import TOO_MUCH, Error, Process
 from serving.model_server.errors import Code, ServingError, TooLargeError
 from serving.model_server.limits import Admission, Ticket
-from serving.model_server.workers import TOO_LATE, Workers
+from serving.model_server.workers import OVERLOAD_S, TOO_LATE
 
 MAX_CALL_S: Final = 60.0  # for calls without a deadline
-POLL_S: Final = 0.02  # interval at which a call is checked for a client that has gone
-NICENESS: Final = 5  # so that they delay no request that is not large
+MIN_CALL_S: Final = 1.0  # a call that nobody waits for may take this long: to start a new process costs half of it
+MAX_WAITING: Final = 32  # calls, per process, ...
+MAX_WAITING_IMPATIENT: Final = 4  # ... and after clients have left before it was their turn
+IMPATIENT_S: Final = 2.0  # for how long after the last one
 Result = TypeVar("Result")
 
 
 class CodecPool:
-    """Up to `size` processes, started when first needed. Further calls wait.
+    """Up to `size` processes, started when first needed. Further calls wait; the newest is first under overload.
+
+    Belongs to one event loop.
 
     Args:
         memory_bytes: what a process may allocate for a call.
     """
 
     def __init__(self, admission: Admission, size: int, memory_bytes: int) -> None:
-        self._admission, self._memory_bytes = admission, memory_bytes
-        self._workers = Workers(size)  # each waits for one process
-        self._idle: queue.LifoQueue[_Process] = queue.LifoQueue()
+        self._admission, self._size, self._memory_bytes = admission, size, memory_bytes
+        self._count = 0  # of processes, with those that are starting
+        self._started: set[Process] = set()
+        self._idle: list[Process] = []
+        self._waiting: OrderedDict[asyncio.Future[Process], float] = OrderedDict()  # since when, in seconds
+        self._left_s = float("-inf")  # when a client left before it was its turn
+        self._tasks: set[asyncio.Task[Any]] = set()  # the loop holds only weak references to tasks
 
     async def run(self, call: Callable[[], Result], ticket: Ticket) -> Result:
         """Run a picklable call in another process.
 
         Raises:
-            ServingError: as raised by the call; RESOURCE_EXHAUSTED if it needed too much memory; DEADLINE_EXCEEDED.
+            ServingError: as raised by the call; RESOURCE_EXHAUSTED if it needed too much memory; DEADLINE_EXCEEDED;
+                UNAVAILABLE if too many calls wait.
             DecodeError: as raised by the call.
         """
-        outcome = await self._workers.run(partial(self._run, call, ticket), ticket)
+        try:
+            async with asyncio.timeout(min(MAX_CALL_S, (ticket.remaining_ms() or MAX_CALL_S * 1000) / 1000)):
+                outcome = await self._outcome(call, ticket)
+        except TimeoutError:
+            self._admission.refusals.count("deadline")
+            raise ServingError(Code.DEADLINE_EXCEEDED, TOO_LATE) from None
+        except asyncio.CancelledError:
+            self._admission.refusals.count("client_gone")
+            raise
         if isinstance(outcome, DecodeError):
             raise outcome
         if isinstance(outcome, TooLargeError):
             self._admission.refusals.count("request_bytes")
             raise outcome
-        if isinstance(outcome, _Error):
+        if isinstance(outcome, Error):
             if outcome.code == Code.RESOURCE_EXHAUSTED:
                 raise self._admission.exhausted("tensor_bytes", outcome.message)
             raise ServingError(outcome.code, outcome.message)
         return outcome  # type: ignore[no-any-return]
 
+    def check_waiting(self) -> None:
+        """Raise ServingError: UNAVAILABLE if too many calls wait.
+
+        REST clients do not tell their deadlines. If some have left, only few may wait, because to receive and queue a
+        request in vain costs more than to refuse it.
+        """
+        impatient = time.monotonic() - self._left_s < IMPATIENT_S
+        limit = self._size * (MAX_WAITING_IMPATIENT if impatient else MAX_WAITING)
+        if len(self._waiting) >= limit:
+            raise self._admission.unavailable("large_requests", f"{limit} large requests are waiting to be decoded")
+
     def close(self) -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._idle.get_nowait().kill()
+        self._size = 0
+        for task in self._tasks:
+            task.cancel()
+        for process in self._started:
+            process.kill()
 
-    def _run(self, call: Callable[[], Any], ticket: Ticket) -> Any:
+    async def _outcome(self, call: Callable[[], Any], ticket: Ticket) -> Any:
+        process = await self._process()
+        if not ticket.start():
+            self._free(process)
+            raise ServingError(Code.DEADLINE_EXCEEDED, TOO_LATE)
+        loop = asyncio.get_running_loop()
+        started_s, using = loop.time(), self._task(self._use(process, call))
         try:
-            process = self._idle.get_nowait()
-        except queue.Empty:
-            process = _Process(self._memory_bytes)
+            return await asyncio.shield(using)
+        finally:
+            if not using.done():  # the client has gone, or it is too late
+                loop.call_at(started_s + MIN_CALL_S, using.cancel)
+            del using  # see Workers.run
+
+    async def _process(self) -> Process:
+        """Wait for a process. The caller passes it to `_use` or `_free`."""
+        if self._idle:
+            return self._idle.pop()
+        self.check_waiting()
+        future: asyncio.Future[Process] = asyncio.get_running_loop().create_future()
+        self._waiting[future] = time.monotonic()
+        if self._count < self._size:
+            self._count += 1
+            self._task(self._start())
         try:
-            outcome = process.call(call, ticket)
-        except (EOFError, OSError):  # it crashed, most likely for want of memory
-            process.kill()
-            return _Error(Code.RESOURCE_EXHAUSTED, _TOO_MUCH.format(self._memory_bytes))
-        except BaseException:
-            process.kill()
+            return await future
+        except asyncio.CancelledError:
+            self._left_s = time.monotonic()
+            if future.done() and not future.cancelled():
+                self._free(future.result())
             raise
-        if outcome is None:
-            process.kill()
-            return _Error(Code.DEADLINE_EXCEEDED, TOO_LATE)
-        self._idle.put(process)
-        return outcome[0]
+        finally:
+            self._waiting.pop(future, None)
+            del future
 
-
-_TOO_MUCH: Final = "Decoding the request needs more than {} bytes"
-
-
-class _Error:
-    """A ServingError on its way between two processes."""
-
-    def __init__(self, code: Code, message: str) -> None:
-        self.code, self.message = code, message
-
-
-class _Process:
-    def __init__(self, memory_bytes: int) -> None:
-        ours, theirs = multiprocessing.Pipe()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "serving.model_server.codec_pool", str(theirs.fileno()), str(memory_bytes)],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            )
-        self._connection = ours
-
-    def call(self, call: Callable[[], Any], ticket: Ticket) -> tuple[Any] | None:
-        """Return the result in a tuple; None if the client has gone or the deadline has passed."""
-        end_s = time.monotonic() + min(MAX_CALL_S, (ticket.remaining_ms() or MAX_CALL_S * 1000) / 1000)
-        _send(self._connection, call)
-        while not self._connection.poll(POLL_S):
-            if ticket.gone() or time.monotonic() > end_s:
-                return None
-        return (_receive(self._connection),)
-
-    def kill(self) -> None:
-        self._connection.close()
-        self._process.kill()
-        self._process.wait()
-
-
-def _send(connection: Connection, value: Any) -> None:
-    """Send arrays and bytes apart from the rest, so that no long copy holds the interpreter's lock."""
-    buffers: list[pickle.PickleBuffer] = []
-    head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    connection.send_bytes(pickle.dumps(len(buffers)))
-    connection.send_bytes(head)
-    for buffer in buffers:
-        connection.send_bytes(buffer.raw())
-
-
-def _receive(connection: Connection) -> Any:
-    count = pickle.loads(connection.recv_bytes())
-    head = connection.recv_bytes()
-    return pickle.loads(head, buffers=[connection.recv_bytes() for _ in range(count)])
-
-
-def main(connection: Connection, memory_bytes: int) -> None:
-    """Serve calls until the server closes the connection."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # sent to the group: the server still needs this process
-        signal.signal(number, signal.SIG_IGN)
-    os.nice(NICENESS)
-    limit = _allocated_bytes() + memory_bytes
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    while True:
-        try:
-            call = _receive(connection)
-        except (EOFError, OSError):
+    def _free(self, process: Process) -> None:
+        """Pass a process to a call that waits."""
+        if not self._waiting:
+            self._idle.append(process)
             return
-        outcome: Any
+        since_s = next(iter(self._waiting.values()))
+        future, _ = self._waiting.popitem(last=time.monotonic() - since_s > OVERLOAD_S)
+        future.set_result(process)
+
+    async def _use(self, process: Process, call: Callable[[], Any]) -> Any:
         try:
-            outcome = call()
-        except TooLargeError as e:
-            outcome = e
-        except ServingError as e:
-            outcome = _Error(e.code, e.message)
-        except DecodeError as e:
-            outcome = e
-        except MemoryError:
-            outcome = _Error(Code.RESOURCE_EXHAUSTED, _TOO_MUCH.format(memory_bytes))
-        except Exception as e:
-            outcome = _Error(Code.INTERNAL, f"{type(e).__name__}: {e}")
-        del call
-        _send(connection, outcome)
-        del outcome
+            outcome = await process.call(call)
+        except BaseException as e:
+            if self._size:  # not closed
+                self._task(self._start(instead_of=process))
+            if isinstance(e, (EOFError, OSError)):  # it crashed, most likely for want of memory
+                return Error(Code.RESOURCE_EXHAUSTED, TOO_MUCH.format(self._memory_bytes))
+            raise
+        self._free(process)
+        return outcome
 
+    async def _start(self, instead_of: Process | None = None) -> None:
+        """Start a process, after killing the one that it replaces."""
+        process = None
+        try:
+            if instead_of is not None:
+                self._started.discard(instead_of)
+                await asyncio.to_thread(instead_of.kill)
+            if not self._size:  # closed
+                return
+            process = Process(self._memory_bytes)
+            self._started.add(process)
+            await process.ready()
+        except (EOFError, OSError) as e:
+            self._count -= 1
+            if process is not None:
+                self._started.discard(process)
+                await asyncio.to_thread(process.kill)
+            while self._waiting:
+                future, _ = self._waiting.popitem()
+                future.set_exception(ServingError(Code.UNAVAILABLE, f"Cannot start a process that decodes: {e}"))
+            return
+        self._free(process)
 
-def _allocated_bytes() -> int:
-    """Return what RLIMIT_DATA counts; 0 where it is unknown (it limits nothing there)."""
-    with contextlib.suppress(OSError), open("/proc/self/status") as file:
-        for line in file:
-            if line.startswith("VmData:"):
-                return int(line.split()[1]) * 1024
-    return 0
-
-
-if __name__ == "__main__":
-    from serving.model_server import codec_pool  # the classes that are pickled belong to the imported module
-
-    codec_pool.main(Connection(int(sys.argv[1])), int(sys.argv[2]))
+    def _task(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -20,7 +20,7 @@ from serving.model_server import codec, data_plane
 from serving.model_server.codec import Body
 from serving.model_server.codec_pool import CodecPool
 from serving.model_server.errors import Code, ServingError, TooLargeError, invalid
-from serving.model_server.limits import LARGE_BYTES, Ticket
+from serving.model_server.limits import LARGE_BYTES, LARGE_JSON_BYTES, Ticket
 from serving.model_server.rest_encode import encoded
 from serving.model_server.rest_inference import RestInference
 from serving.model_server.service import Service
@@ -70,7 +70,7 @@ class RestLayer:
         metrics_path: str | None,
     ) -> None:
         self._service, self._timeout_ms = service, timeout_ms
-        self._inference = RestInference(service, workers, codecs)
+        self._inference, self._codecs = RestInference(service, workers, codecs), codecs
         self._admission = service.admission
         self._headers = CORS_HEADERS if cors else {}
         self._metrics_path = metrics_path
@@ -172,11 +172,13 @@ class RestLayer:
             self._service.metrics.request(spec.name, api, ENTRYPOINT, code.name, latency_us)
 
     async def _body(self, request: Request) -> Body:
-        """Receive the body. Raises ServingError if it is too large, TimeoutError if it takes too long."""
+        """Receive the body. Raises ServingError if it is too large or cannot be queued, TimeoutError if it is slow."""
         limits = self._admission.limits
         declared = request.headers.get("content-length", "0")
         if declared.isdecimal():
             self._admission.check_request(int(declared))
+            if int(declared) >= LARGE_JSON_BYTES:  # the body is discarded as it arrives
+                self._codecs.check_waiting()
         parts, size_bytes = list[bytes](), 0
         request.scope["incomplete"] = True
         with self._admission.hold() as hold:

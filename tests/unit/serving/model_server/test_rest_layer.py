@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.model_server import codec_pool
 from serving.model_server.codec_pool import CodecPool
 from serving.model_server.errors import Code, ServingError
-from serving.model_server.limits import Admission, Limits
+from serving.model_server.limits import LARGE_JSON_BYTES, Admission, Limits
 from serving.model_server.metrics import Metrics
 from serving.model_server.rest_layer import RestLayer
 from serving.model_server.workers import Workers
@@ -35,11 +37,15 @@ class NoModels:
         raise ServingError(Code.NOT_FOUND, f"no {spec.name}")
 
 
-def request(method: str, path: bytes, parts: Sequence[bytes] = (), **headers: str) -> tuple[int, bytes]:
-    """Return (status code, body) of the response; the request's body arrives in parts."""
+def request(
+    method: str, path: bytes, parts: Sequence[bytes] | None = (), limit: int = LIMIT, **headers: str
+) -> tuple[int, bytes]:
+    """Return (status code, body) of the response; the request's body arrives in parts, or never if they are None."""
     sent: list[Any] = []
-    events = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
-    events += [{"type": "http.request", "body": b"", "more_body": False}]
+    events: list[Any] = []
+    if parts is not None:
+        events += [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+        events += [{"type": "http.request", "body": b"", "more_body": False}]
 
     async def receive() -> Any:
         return events.pop(0) if events else await asyncio.Future()
@@ -48,7 +54,7 @@ def request(method: str, path: bytes, parts: Sequence[bytes] = (), **headers: st
         sent.append(event)
 
     async def run() -> None:
-        admission = Admission(Limits(request_bytes=LIMIT))
+        admission = Admission(Limits(request_bytes=limit))
         service: Any = SimpleNamespace(manager=NoModels(), metrics=Metrics(), admission=admission)
         codecs = CodecPool(admission, 1, 2**30)
         layer = RestLayer(service, Workers(limit=1), codecs, timeout_ms=5000, cors=False, metrics_path=None)
@@ -80,6 +86,14 @@ def test_a_body_beyond_the_limit_is_refused() -> None:
     ):
         code, body = request("POST", PREDICT, parts, **headers)
         assert code == 413 and b"Request body " in body
+
+
+def test_a_large_body_is_refused_unread_if_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec_pool, "MAX_WAITING", 0)
+    size = str(LARGE_JSON_BYTES)
+    code, body = request("POST", PREDICT, None, limit=LARGE_JSON_BYTES, content_length=size)
+    assert code == 503 and b"large requests are waiting" in body
+    assert request("POST", PREDICT, [padded(LIMIT)])[0] == 404  # not for requests that are not large
 
 
 @given(
