@@ -22,7 +22,7 @@ import typer  # noqa: E402
 from components.common import ROOT, command_line  # noqa: E402
 from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say  # noqa: E402
 from components.common.errors import UserError  # noqa: E402
-from components.common.home import Home  # noqa: E402
+from components.common.home import Home, existing  # noqa: E402
 
 DEFAULT_CONFIG = ROOT / "configs" / "default.toml"
 
@@ -98,7 +98,7 @@ def validate(
     from pipeline import validate as proof
     from pipeline.output_capture import captured
 
-    place = Home(home.resolve())
+    place = Home(existing(home))
     with captured(place.logs("validate")) as capture:  # hides TensorFlow's output
         version, rows = proof.validate(place, label, lambda line: print(line, file=capture.stderr))
     if as_json:
@@ -123,7 +123,7 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     from pipeline import summary
     from pipeline.run import latest_result
 
-    place = Home(home.resolve())
+    place = Home(existing(home))
     result, size = latest_result(place), HomeSize.read(place)
     if as_json:
         say(json.dumps(asdict(result) | {"home_size": asdict(size) if size else None}))
@@ -163,7 +163,7 @@ def gc(
     with _errors_in_json(as_json):
         if keep_runs is None:
             keep_runs = settings_module.load(config).home.keep_runs
-        collected = collect_garbage(Home(home.resolve()), keep_runs, dry_run=dry_run)
+        collected = collect_garbage(Home(existing(home)), keep_runs, dry_run=dry_run)
     say(collected.to_json() if as_json else f"{collected}\nhome {collected.home_size}")
 
 

@@ -159,9 +159,7 @@ def check_metadata(database: Path) -> None:
 
 
 def collect_garbage(home: Home, keep_runs: int, *, dry_run: bool) -> Collected:
-    """Run `gc.collect` on its own. Raises InputError if the home does not exist, is in use, or cannot be cleaned."""
-    if not home.root.is_dir():
-        raise InputError(f"{home.root}: no such folder")
+    """Run `gc.collect` on its own. Raises InputError if the home is in use, or cannot be cleaned."""
     with home.exclusive(), _writable(home), captured(home.logs("gc")):  # hides TensorFlow's output
         check_metadata(home.metadata)
         from pipeline import gc

@@ -10,10 +10,19 @@ from pathlib import Path
 from typing import Final
 
 from components.common import contract
+from components.common.commands import command
 from components.common.errors import InputError
 from components.common.files import locked
 
 RESULT_FILE: Final = "run.json"  # in a run's log folder
+
+
+def existing(home: Path) -> Path:
+    """The absolute path of a home. Raises InputError if there is no such folder: the path may be mistyped."""
+    home = home.resolve()
+    if not home.is_dir():
+        raise InputError(f"{home}: no such folder", f"Check --home, or make this home: {command('pipeline', 'run')}")
+    return home
 
 
 @dataclass(frozen=True)

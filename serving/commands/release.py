@@ -12,6 +12,7 @@ import typer
 from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
 from components.common.commands import command
 from components.common.errors import UsageError
+from components.common.home import existing
 from serving.commands import tables
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def promote(
 
     if unpin and version is not None:
         raise UsageError("both a version and --unpin", "Give one of them.")
-    home = home.resolve()
+    home = existing(home)
     change = decisions.unpin(home, reason=reason) if unpin else decisions.promote(home, version, reason=reason)
     _report(change, as_json)
 
@@ -82,7 +83,7 @@ def canary(
 
     if clear and (version is not None or shadow):
         raise UsageError("--clear with a version or --shadow", "Give --clear alone.")
-    home = home.resolve()
+    home = existing(home)
     if clear or shadow is None:
         change = (
             decisions.clear_canary(home, reason=reason) if clear else decisions.canary(home, version, reason=reason)
@@ -122,7 +123,7 @@ def rollback(
     """
     from serving.release import decisions
 
-    _report(decisions.rollback(home.resolve(), version, reason=reason), as_json)
+    _report(decisions.rollback(existing(home), version, reason=reason), as_json)
 
 
 def history(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
@@ -132,7 +133,7 @@ def history(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> Non
     """
     from serving.release.history import HISTORY_FILE, load
 
-    home = home.resolve()
+    home = existing(home)
     entries = load(home)
     damaged = sum("damaged" in entry for entry in entries)
     if damaged:

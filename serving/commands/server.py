@@ -11,6 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
+from components.common.home import existing
 from components.common.ports import version_states
 from serving.launch.backends import Preferred
 
@@ -57,10 +58,11 @@ def up(
     """
     from serving.launch import backends, foreground, server
 
-    running = server.find(home.resolve())
+    home = existing(home)
+    running = server.find(home)
     grpc_port = grpc_port or (running.grpc_port if running else GRPC_PORT)
     rest_port = rest_port or (running.rest_port if running else REST_PORT)
-    setup = backends.Setup(home.resolve(), grpc_port, rest_port, unproven, owner)
+    setup = backends.Setup(home, grpc_port, rest_port, unproven, owner)
     if in_foreground:
         foreground.serve(setup, backend, with_parent)
     running, new = server.start(setup, backend)
@@ -96,9 +98,10 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     from components.versions.release import read_release
     from serving.launch import server
 
-    running = server.require(home.resolve())
+    home = existing(home)
+    running = server.require(home)
     for _ in range(2):  # a label may move between the requests
-        release, states = read_release(home.resolve()), version_states(running.rest_port)
+        release, states = read_release(home), version_states(running.rest_port)
         served = _served(running.grpc_port, release.labels)
         if release.labels.items() <= served.items():
             break
@@ -129,7 +132,7 @@ def signatures(
     from serving.client.signatures import describe
     from serving.launch import server
 
-    running = server.require(home.resolve())
+    running = server.require(existing(home))
     with connect(f"127.0.0.1:{running.grpc_port}") as client:
         metadata = client.metadata(contract.MODEL_NAME, version)
     found = describe(metadata)

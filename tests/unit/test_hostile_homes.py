@@ -43,6 +43,15 @@ COMMANDS: dict[str, Callable[..., Done]] = {
     "history": serving("history"),
     "down": serving("down"),
 }
+NEED_A_HOME: dict[str, Callable[..., Done]] = {
+    **{name: COMMANDS[name] for name in COMMANDS if name not in ("run", "query", "down")},
+    "gc": pipeline("gc"),
+    "rollback": serving("rollback"),
+    "canary": serving("canary"),
+    "canary --clear": lambda *arguments: serving_commands.run("canary", "--clear", *arguments),
+    "promote --unpin": lambda *arguments: serving_commands.run("promote", "--unpin", *arguments),
+    "signatures": serving("signatures"),
+}
 
 
 @pytest.fixture
@@ -64,6 +73,14 @@ def refused(done: Done, path: Path) -> None:
     assert str(path) in done.stderr
     assert len(done.stderr.splitlines()) <= 2
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("command", NEED_A_HOME)
+def test_a_home_that_does_not_exist_is_refused_and_not_created(tmp_path: Path, command: str) -> None:
+    done = NEED_A_HOME[command]("--home", tmp_path / "typo")
+    refused(done, tmp_path / "typo")
+    assert "no such folder" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")

@@ -74,7 +74,7 @@ def test_help_shows_exit_codes_and_the_syntax_of_settings() -> None:
         (["run", "--set", "train.seed=99999999999999999999"], 2, "train.seed"),
         (["run", "--set", "beam.runner=Nonsense"], 2, "not a Beam runner"),
         (["run", "--set", "train.weight_decay=nan"], 2, "train.weight_decay"),
-        (["status", "--home", "/nonexistent"], 5, "no finished run"),
+        (["status", "--home", "/dev"], 5, "no finished run"),
         (["gc", "--home", "/nonexistent"], 5, "no such folder"),
         (["gc", "--keep-runs", "-1"], 2, "--keep-runs"),
         (["run", "--set", "home.keep_runs=-1"], 2, "home.keep_runs"),
