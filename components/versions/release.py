@@ -99,6 +99,11 @@ def pushed_versions(home_root: Path) -> list[int]:
     return versions(versions_folder(home_root))
 
 
+def own_versions(home_root: Path) -> list[int]:
+    """Versions in a home that a run pushed, verified or not, ascending."""
+    return [number for number in pushed_versions(home_root) if not is_foreign(version_folder(home_root, number))]
+
+
 def served_versions(home_root: Path, release: Release) -> set[int]:
     """Versions in the home that the server loads: without a stable version, the newest two of our runs.
 
@@ -107,8 +112,7 @@ def served_versions(home_root: Path, release: Release) -> set[int]:
     """
     pushed = pushed_versions(home_root)
     if release.stable is None:
-        ours = [number for number in pushed if not is_foreign(version_folder(home_root, number))]
-        return {*(ours or pushed)[-NEWEST_SERVED:]}
+        return {*(own_versions(home_root) or pushed)[-NEWEST_SERVED:]}
     wanted = {*release.labels.values()}
     if release.previous is not None and release.previous < release.stable:
         wanted.add(release.previous)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from components.common.commands import command
 from components.common.errors import InputError, UsageError
-from components.versions.release import Release, pushed_versions
+from components.versions.release import Release, own_versions, pushed_versions, versions_folder
+from serving.launch.model_config import foreign_above
 from serving.launch.proof import list_pushed
 from serving.release.apply import Change, Decision, apply
 
@@ -24,7 +26,7 @@ def promote(home: Path, version: int | None = None, *, reason: str = "") -> Chan
     """
 
     def choose(now: Release, requested: int | None) -> Decision:
-        chosen = _first(requested, now.canary, _newest(home))
+        chosen = _choose(home, requested, now.canary)
         canary = None if chosen in (now.canary, now.stable) else now.canary
         if chosen == now.stable:
             return Decision(chosen, now)
@@ -37,7 +39,7 @@ def canary(home: Path, version: int | None = None, *, reason: str = "") -> Chang
     """Test a version as the canary; default: the newest pushed version. Raises UserError, like `promote`."""
 
     def choose(now: Release, requested: int | None) -> Decision:
-        chosen = _first(requested, _newest(home))
+        chosen = _choose(home, requested)
         if chosen == require_stable(home, now):
             raise UsageError(f"version {chosen} is the stable one", f"Choose another. {list_pushed(home)}")
         return Decision(chosen, replace(now, canary=chosen))
@@ -61,7 +63,7 @@ def clear_canary(home: Path, *, reason: str = "") -> Change:
     def choose(now: Release, requested: int | None) -> Decision:
         if now.stable is None:
             raise UsageError("no version is stable, so there is no canary")
-        return Decision(_first(requested, now.canary, now.stable), replace(now, canary=None))
+        return Decision(_choose(home, requested, now.canary, now.stable), replace(now, canary=None))
 
     return apply(home, "clear canary", None, reason, choose)
 
@@ -74,9 +76,12 @@ def rollback(home: Path, version: int | None = None, *, reason: str = "") -> Cha
 
     def choose(now: Release, requested: int | None) -> Decision:
         before = _stable_versions(home, now)[:-1]
-        available = [number for number in before if number in pushed_versions(home) and number != now.stable]
+        own = own_versions(home)
+        available = [number for number in before if number in own and number != now.stable]
         if requested is None and not available:
             raise UsageError("there is no earlier stable version", f"Name the version. {list_pushed(home)}")
+        if requested is None and now.stable is None:
+            _name_ignored(home)
         chosen = available[-1] if requested is None else requested
         if chosen != now.stable and chosen in before:
             before = before[: len(before) - 1 - before[::-1].index(chosen)]
@@ -89,14 +94,14 @@ def unpin(home: Path, *, reason: str = "") -> Change:
     """Remove both labels, so that the newest pushed version is served as before any promotion. Raises UserError."""
 
     def choose(_: Release, requested: int | None) -> Decision:
-        return Decision(_first(requested, _newest(home)), Release())
+        return Decision(_choose(home, requested, _newest(home)), Release())
 
     return apply(home, "unpin", None, reason, choose)
 
 
 def _stable_versions(home: Path, release: Release) -> tuple[int, ...]:
     """Return the stable versions in order, the current one last. Without labels, all pushed versions count."""
-    return tuple(pushed_versions(home)) if release.stable is None else (*release.earlier, release.stable)
+    return tuple(own_versions(home)) if release.stable is None else (*release.earlier, release.stable)
 
 
 def _release(stable: int, canary: int | None, before: tuple[int, ...]) -> Release:
@@ -112,9 +117,20 @@ def _newest(home: Path) -> int:
         raise InputError(
             f"{where}: no version has been pushed", f"Run the pipeline first: {command('pipeline', 'run')}"
         )
-    return pushed[-1]
+    return (own_versions(home) or pushed)[-1]
 
 
-def _first(*candidates: int | None) -> int:
-    """Return the first candidate that is not None."""
-    return next(candidate for candidate in candidates if candidate is not None)
+def _choose(home: Path, *preferred: int | None) -> int:
+    """Return the first that is not None, else the newest version that a run pushed."""
+    for version in preferred:
+        if version is not None:
+            return version
+    newest = _newest(home)
+    _name_ignored(home)
+    return newest
+
+
+def _name_ignored(home: Path) -> None:
+    """Name the folders above the newest version on stderr: no run pushed them."""
+    if above := foreign_above(home, _newest(home)):
+        print(f"pushed by no run, so ignored: {', '.join(above)} in {versions_folder(home)}", file=sys.stderr)

@@ -31,6 +31,37 @@ def test_promote_chooses_the_canary_else_the_newest(home: Path) -> None:
     assert not decisions.promote(home).changed
 
 
+@pytest.mark.parametrize("foreign", ["no manifest", "not blessed"])
+def test_without_a_number_a_folder_that_no_run_pushed_is_named_and_not_chosen(
+    home: Path, capsys: pytest.CaptureFixture[str], foreign: str
+) -> None:
+    push(home, 9, blessed=foreign == "no manifest")
+    if foreign == "no manifest":
+        _without_manifest(folder(home, 9))
+    decisions.rollback(home)
+    assert served(home) == (4, None)  # 5 was served
+    assert "pushed by no run, so ignored: 9 in" in capsys.readouterr().err
+    decisions.canary(home)
+    assert served(home) == (4, 5)
+    assert "pushed by no run, so ignored: 9 in" in capsys.readouterr().err
+    decisions.promote(home)  # the canary
+    assert capsys.readouterr().err == ""
+    decisions.rollback(home)
+    decisions.promote(home)
+    assert served(home) == (5, None)
+    assert "pushed by no run, so ignored: 9 in" in capsys.readouterr().err
+    with pytest.raises(InputError, match="manifest"):
+        decisions.promote(home, 9)
+    assert served(home) == (5, None)
+
+
+def test_without_a_number_a_newest_version_that_was_tampered_with_is_refused(home: Path) -> None:
+    _tampered(folder(home, 5))
+    with pytest.raises(InputError, match="changed since it was pushed"):
+        decisions.promote(home)
+    assert served(home) == (None, None)
+
+
 def test_promoting_another_version_keeps_the_canary(home: Path) -> None:
     decisions.promote(home, 1)
     decisions.canary(home)
