@@ -29,6 +29,7 @@ RUN_CONTEXT: Final = "pipeline_run"  # TFX's name for the MLMD context of a run
 COMMAND_LOGS: Final = ("validate", "gc", "compile")  # folders in logs/ that are not of one run
 MAX_LOG_BYTES: Final = 10_000_000  # of a log that grows from command to command; then its end is kept
 KEPT_LOG_BYTES: Final = 1_000_000
+UNFINISHED_S: Final = 3600.0  # until then, `submit --wait` may still write a result into a log folder; it takes no lock
 
 
 @dataclass(frozen=True)
@@ -159,12 +160,14 @@ def _delete(folder: Path) -> None:
 def _logs(home: Home, keep_runs: int) -> list[Path]:
     """Log folders of runs to delete: all but the `keep_runs` that were written to last, and the last one with a result.
 
-    Refused runs have a folder, too; without the exception they could take the result from `status`.
+    Refused runs have a folder, too; without the exception they could take the result from `status`. Folders without a
+    result stay while it may still be written.
     """
     folders = [f for f in integrity.subfolders(home.root / "logs") if f.name not in COMMAND_LOGS]
     folders.sort(key=lambda folder: (folder.lstat().st_mtime_ns, folder.name), reverse=True)
     result = next((folder for folder in folders if (folder / RESULT_FILE).is_file()), None)
-    return [folder for folder in folders[keep_runs:] if folder != result] if keep_runs else []
+    old = [folder for folder in folders[keep_runs:] if folder != result] if keep_runs else []
+    return [f for f in old if (f / RESULT_FILE).is_file() or time.time() - f.lstat().st_mtime > UNFINISHED_S]
 
 
 def _command_logs(home: Home) -> Iterator[Path]:

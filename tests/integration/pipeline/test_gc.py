@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +78,22 @@ def test_runs_that_fail_do_not_take_the_cache_of_the_last_good_one(home: Recorde
         home.run(name, 2, last="Trainer")
     gc.collect(home, 1)
     check_sound(home, good)
-    for name in ("d", "e", *gc.COMMAND_LOGS):  # refused, e.g. by bad data, before MLMD; and of commands
+    for age, name in enumerate(("e", "d", *gc.COMMAND_LOGS), 2):  # refused, before MLMD; and of commands
         home.logs(name).mkdir()
+        os.utime(home.logs(name), (time.time() - age * gc.UNFINISHED_S,) * 2)
+    os.utime(home.logs("c"), (time.time() - 9 * gc.UNFINISHED_S,) * 2)
     gc.collect(home, 1)
     kept = {"c", "e", "validate", "gc", "compile"}  # the last result, the newest, and those that are not of one run
     assert {path.name for path in (home.root / "logs").iterdir()} == kept
+
+
+def test_logs_that_are_being_written_stay(home: RecordedHome) -> None:
+    """`submit --wait` writes a run's logs, then its result, without the home's lock."""
+    home.run("a", 1)
+    home.logs("of the cluster").mkdir()
+    home.run("b", 2)  # written to later
+    gc.collect(home, 1)
+    assert {path.name for path in (home.root / "logs").iterdir()} == {"b", "of the cluster"}
 
 
 def test_zero_keeps_all_runs_and_a_dry_run_changes_nothing(home: RecordedHome) -> None:
