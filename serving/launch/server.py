@@ -45,6 +45,7 @@ class Running:
         backend, why: the backend, and why it was chosen.
         engine, container: what runs the container, and its name; empty for a process.
         stopping: whether `stop` has begun; if it was killed, the server may have no model.
+        unproven: whether it also serves versions that do not match their manifests.
     """
 
     pid: int
@@ -58,6 +59,7 @@ class Running:
     container: str = ""
     stopping: bool = False
     started: str = ""
+    unproven: bool = False
 
     def __str__(self) -> str:
         return str(self.box) if self.container else f"process {self.pid}"
@@ -159,6 +161,7 @@ def register(choice: Choice, setup: Setup, pid: int = 0, log_file: str = "") -> 
         running = Running(
             pid, created, choice.name, choice.why, *ports, log_file or str(setup.log_file), started=started
         )
+    running = replace(running, unproven=setup.unproven)
     write_durably(setup.folder / STATE_FILE, json.dumps(asdict(running)))
     return running
 
@@ -276,7 +279,7 @@ def _wait(running: Running, setup: Setup, labelled: set[int], log_start: int) ->
         if not running.is_alive():
             ended = "ended"
             break
-        time.sleep(POLL_S)
+        time.sleep(5 * POLL_S if running.container else POLL_S)  # asking an engine costs a part of a second
     if running.container:
         lines = running.box.logs(LAST_LINES)
     else:

@@ -25,6 +25,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -108,19 +109,23 @@ def apply(home: Path, action: str, requested: int | None, reason: str, choose: C
             from serving.client.control import Control
 
             base = backends.base_path(running.backend, Setup(home))
+            of_release = partial(
+                model_config.of_release, home, base, backend=running.backend, unproven=running.unproven
+            )
             with Control(running.grpc_port) as control:
                 if changed and pending is not None:
                     try:
                         _move_labels(control, home, base, now, wanted)
                         done = _record(home, now, wanted, pending)
                     except BaseException as e:
-                        _restore(control, home, running.backend, now, pending, e)
+                        _restore(control, home, of_release, now, pending, e)
                         raise
                     history.catch_up(home, done.entry)
-                config = model_config.of_release(home, base, wanted, running.backend)
+                config = of_release(wanted)
                 write_durably(Setup(home).config_file, config)
                 control.reload(config)
-                control.wait_highest(max(loaded_versions(home, wanted), default=None))
+                if wanted.stable is not None or not running.unproven:  # else any numbered folder may be the highest
+                    control.wait_highest(max(loaded_versions(home, wanted), default=None))
         elif changed and pending is not None:
             done = _record(home, now, wanted, pending)
             history.catch_up(home, done.entry)
@@ -196,11 +201,16 @@ def _move_labels(control: Control, home: Path, base: str, now: Release, wanted: 
 
 
 def _restore(
-    control: Control, home: Path, backend: str, now: Release, pending: dict[str, Any], error: BaseException
+    control: Control,
+    home: Path,
+    of_release: Callable[[Release], str],
+    now: Release,
+    pending: dict[str, Any],
+    error: BaseException,
 ) -> None:
     """Restore the server's old config and record the failure. A server that has exited restarts with that config."""
     with suppress(UserError, OSError):
-        control.reload(model_config.of_release(home, backends.base_path(backend, Setup(home)), now, backend))
+        control.reload(of_release(now))
     problem = error.problem if isinstance(error, UserError) else type(error).__name__
     with suppress(UserError):  # a full disk may be the cause
         failed = history.entry(now, now, {**pending, "id": uuid.uuid4().hex}, "failed")

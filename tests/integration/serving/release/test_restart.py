@@ -12,6 +12,7 @@ import pytest
 from components.common.errors import InputError
 from components.common.ports import free_port, version_states
 from serving.launch import server
+from serving.launch.backends import Setup
 from serving.release import decisions
 from tests.conftest import ROOT, environment
 from tests.integration.serving.release.home import Home
@@ -51,6 +52,21 @@ def test_a_labelled_version_that_does_not_load_fails_the_start(home: Home) -> No
     decisions.rollback(home.path)
     home.start()
     assert home.served() == (2, 2, 2)
+
+
+@embedded_only
+def test_a_server_that_verifies_nothing_takes_changes(home: Home) -> None:
+    """`up --unproven` serves folders that no run pushed; a change of the release must not wait for them to go."""
+    home.stop()
+    shutil.copytree(home.model, folder(home.path, 5))
+    server.start(Setup(home.path, free_port(), free_port(), unproven=True), home.backend)
+    wait_for(lambda: home.newest() == 5)
+    assert not decisions.unpin(home.path).changed
+    decisions.promote(home.path, 3)
+    assert home.served() == (3, 3, 3)
+    decisions.unpin(home.path)
+    wait_for(lambda: home.newest() == 5)
+    home.stop()
 
 
 @embedded_only
