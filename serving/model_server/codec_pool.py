@@ -17,9 +17,8 @@ from serving.model_server.workers import OVERLOAD_S, TOO_LATE
 
 MAX_CALL_S: Final = 60.0  # for calls without a deadline
 MIN_CALL_S: Final = 1.0  # a call that nobody waits for may take this long: to start a new process costs half of it
-MAX_WAITING: Final = 32  # calls, per process, ...
-MAX_WAITING_IMPATIENT: Final = 4  # ... and after clients have left before it was their turn
-IMPATIENT_S: Final = 2.0  # for how long after the last one
+IMPATIENT_SHARE: Final = 8  # only one in so many calls may wait after a client has left before it was its turn, ...
+IMPATIENT_S: Final = 2.0  # ... for this long
 Result = TypeVar("Result")
 
 
@@ -30,10 +29,12 @@ class CodecPool:
 
     Args:
         memory_bytes: what a process may allocate for a call.
+        max_waiting: calls that may wait, per process.
     """
 
-    def __init__(self, admission: Admission, size: int, memory_bytes: int) -> None:
+    def __init__(self, admission: Admission, size: int, memory_bytes: int, max_waiting: int) -> None:
         self._admission, self._size, self._memory_bytes = admission, size, memory_bytes
+        self._max_waiting = size * max_waiting
         self._count = 0  # of processes, with those that are starting
         self._started: set[Process] = set()
         self._idle: list[Process] = []
@@ -76,7 +77,7 @@ class CodecPool:
         request in vain costs more than to refuse it.
         """
         impatient = time.monotonic() - self._left_s < IMPATIENT_S
-        limit = self._size * (MAX_WAITING_IMPATIENT if impatient else MAX_WAITING)
+        limit = max(1, self._max_waiting // IMPATIENT_SHARE) if impatient else self._max_waiting
         if len(self._waiting) >= limit:
             raise self._admission.unavailable("large_requests", f"{limit} large requests are waiting to be decoded")
 

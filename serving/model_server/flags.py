@@ -68,6 +68,7 @@ class Flags:
     max_request_bytes: int = 100 * 2**20
     max_tensor_bytes: int = 128 * 2**20
     max_decoder_bytes: int = 2**30
+    max_decoder_requests: int = 32
     max_pending_requests: int = 2000
     max_pending_bytes: int = 512 * 2**20
     max_connections: int = 1000

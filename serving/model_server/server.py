@@ -71,7 +71,7 @@ class Server:
         metrics = Metrics(self._manager.knows, self._refusals)
         self._service = Service(self._manager, metrics, admission, flags.enable_serialization_as_tensor_content)
         self._workers = Workers(limit=4 * resources.cores())
-        self._codecs = CodecPool(admission, resources.cores(), flags.max_decoder_bytes)
+        self._codecs = CodecPool(admission, resources.cores(), flags.max_decoder_bytes, flags.max_decoder_requests)
         self._control = Control(
             self._service,
             allowed=is_loopback(flags.bind_address) if flags.allow_reload is None else flags.allow_reload,

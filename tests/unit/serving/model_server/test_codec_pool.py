@@ -17,7 +17,7 @@ import pytest
 
 from serving.model_server import codec
 from serving.model_server.codec import Body, Content
-from serving.model_server.codec_pool import MAX_WAITING, MAX_WAITING_IMPATIENT, CodecPool
+from serving.model_server.codec_pool import IMPATIENT_SHARE, CodecPool
 from serving.model_server.errors import Code, ServingError, TooLargeError
 from serving.model_server.limits import Admission, Limits
 from serving.protocol import serving_pb2 as pb
@@ -31,7 +31,7 @@ INPUTS = {"serving_default": {"x": pb.TensorInfo(dtype=pb.DT_INT32).SerializeToS
 def run() -> Iterator[Run]:
     """Make a call in a pool of one process."""
     with asyncio.Runner() as runner:
-        pool = CodecPool(Admission(Limits()), 1, 2**28)
+        pool = CodecPool(Admission(Limits()), 1, 2**28, 16)
         yield lambda call, timeout_s=30.0: runner.run(in_pool(pool, call, timeout_s))
         pool.close()
 
@@ -101,17 +101,17 @@ def test_only_so_many_calls_wait_and_fewer_after_clients_have_left() -> None:
         return Counter(e.code.name if isinstance(e, ServingError) else "OK" for e in outcomes)
 
     async def crowds() -> tuple[Counter[str], Counter[str]]:
-        pool = CodecPool(Admission(Limits()), 1, 2**28)
+        pool = CodecPool(Admission(Limits()), 1, 2**28, 16)
         await in_pool(pool, int)
-        patient = await answers(pool, MAX_WAITING + 10)
+        patient = await answers(pool, 26)
         leaving = asyncio.create_task(answers(pool, 10))
         await asyncio.sleep(0.1)
         leaving.cancel()
         await asyncio.sleep(0.4)
-        found = patient, await answers(pool, MAX_WAITING + 10)
+        found = patient, await answers(pool, 26)
         pool.close()
         return found
 
     patient, impatient = asyncio.run(crowds())
-    assert patient == {"OK": MAX_WAITING, "UNAVAILABLE": 10}
-    assert impatient == {"OK": MAX_WAITING_IMPATIENT, "UNAVAILABLE": MAX_WAITING + 10 - MAX_WAITING_IMPATIENT}
+    assert patient == {"OK": 16, "UNAVAILABLE": 10}
+    assert impatient == {"OK": 16 // IMPATIENT_SHARE, "UNAVAILABLE": 26 - 16 // IMPATIENT_SHARE}

@@ -9,11 +9,9 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.model_server import codec_pool
 from serving.model_server.codec_pool import CodecPool
 from serving.model_server.errors import Code, ServingError
 from serving.model_server.limits import LARGE_JSON_BYTES, Admission, Limits
@@ -38,7 +36,7 @@ class NoModels:
 
 
 def request(
-    method: str, path: bytes, parts: Sequence[bytes] | None = (), limit: int = LIMIT, **headers: str
+    method: str, path: bytes, parts: Sequence[bytes] | None = (), limit: int = LIMIT, waiting: int = 1, **headers: str
 ) -> tuple[int, bytes]:
     """Return (status code, body) of the response; the request's body arrives in parts, or never if they are None."""
     sent: list[Any] = []
@@ -56,7 +54,7 @@ def request(
     async def run() -> None:
         admission = Admission(Limits(request_bytes=limit))
         service: Any = SimpleNamespace(manager=NoModels(), metrics=Metrics(), admission=admission)
-        codecs = CodecPool(admission, 1, 2**30)
+        codecs = CodecPool(admission, 1, 2**30, waiting)
         layer = RestLayer(service, Workers(limit=1), codecs, timeout_ms=5000, cors=False, metrics_path=None)
         pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
         scope = {"type": "http", "method": method, "raw_path": path, "path": "", "query_string": b"", "headers": pairs}
@@ -88,10 +86,9 @@ def test_a_body_beyond_the_limit_is_refused() -> None:
         assert code == 413 and b"Request body " in body
 
 
-def test_a_large_body_is_refused_unread_if_too_many_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(codec_pool, "MAX_WAITING", 0)
+def test_a_large_body_is_refused_unread_if_too_many_wait() -> None:
     size = str(LARGE_JSON_BYTES)
-    code, body = request("POST", PREDICT, None, limit=LARGE_JSON_BYTES, content_length=size)
+    code, body = request("POST", PREDICT, None, limit=LARGE_JSON_BYTES, waiting=0, content_length=size)
     assert code == 503 and b"large requests are waiting" in body
     assert request("POST", PREDICT, [padded(LIMIT)])[0] == 404  # not for requests that are not large
 
