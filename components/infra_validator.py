@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,12 @@ from components.common.settings import InfraSettings
 from components.validation import control_model, reference_predictions, warmup
 from components.validation.model_signature import ModelSignature
 from components.validation.reference_predictions import SAME_PROBABILITY, ReferencePredictions
-from components.validation.trial_server import ServerError, replay, running_server
+from components.validation.trial_server import ServerError, TrialServer, replay, running_server
 from components.validation.verdict import OVERALL, Check, Verdict
 
 log = logging.getLogger(__name__)
+Serve = Callable[[Path, Path], AbstractContextManager[TrialServer]]
+"""Serves a model (first argument) while the block runs, with a scratch folder (second)."""
 
 
 def checks(settings: InfraSettings, measured: Mapping[str, float]) -> list[Check]:
@@ -70,17 +73,10 @@ def compare(expected: ReferencePredictions, grpc: Any, rest: Any) -> dict[str, f
     }
 
 
-def measure(
-    model: Path,
-    expected: ReferencePredictions,
-    folder: Path,
-    settings: InfraSettings,
-    backend: str,
-    owner: Path | None = None,
-) -> dict[str, float]:
+def measure(serve: Serve, model: Path, expected: ReferencePredictions, folder: Path, requests: int) -> dict[str, float]:
     """Serve `model`, send it the test images, and measure what `checks` needs. Raises ServerError, InputError."""
-    with running_server(model, folder, backend, settings.max_load_s, owner) as (grpc_port, rest_port, load_s):
-        report, served = replay(expected.images, folder, grpc_port, rest_port, settings.requests)
+    with serve(model, folder) as (grpc_port, rest_port, load_s):
+        report, served = replay(expected.images, folder, grpc_port, rest_port, requests)
     return {
         "size_bytes": size_bytes(model),
         "load_s": load_s,
@@ -90,9 +86,7 @@ def measure(
     }
 
 
-def slowdown(
-    expected: ReferencePredictions, folder: Path, settings: InfraSettings, backend: str, owner: Path | None = None
-) -> float:
+def slowdown(serve: Serve, expected: ReferencePredictions, folder: Path, requests: int) -> float:
     """How many times slower than on an idle machine a known-good model is served now; 1.0 at least.
 
     Raises:
@@ -104,7 +98,7 @@ def slowdown(
     control_model.save(model, ModelSignature(height, width, classes))
     uniform = np.full((count, classes), 1 / classes, np.float32)
     try:
-        measured = measure(model, expected._replace(probabilities=uniform), folder / "server", settings, backend, owner)
+        measured = measure(serve, model, expected._replace(probabilities=uniform), folder / "server", requests)
         if measured["grpc_difference"] > SAME_PROBABILITY:
             raise ServerError("its predictions are wrong")
     except ServerError as e:
@@ -131,14 +125,18 @@ def validate(
         ServerError: the server fails with a known-good model, too.
         InputError: no server could be started at all.
     """
+
+    def serve(model: Path, scratch: Path) -> AbstractContextManager[TrialServer]:
+        return running_server(model, scratch, backend, settings.max_load_s, owner)
+
     try:
-        measured = measure(model, expected, folder / "candidate", settings, backend, owner)
+        measured = measure(serve, model, expected, folder / "candidate", settings.requests)
     except ServerError as e:
-        slowdown(expected, folder / "control", settings, backend, owner)
+        slowdown(serve, expected, folder / "control", settings.requests)
         return Verdict(blessed=False, error=f"infra validation: {e}", metrics={"size_bytes": size_bytes(model)})
     found = checks(settings, measured)
     if any(check.metric.endswith("_p99_ms") and not check.passed for check in found):
-        factor = slowdown(expected, folder / "control", settings, backend, owner)
+        factor = slowdown(serve, expected, folder / "control", settings.requests)
         found = checks(replace(settings, max_p99_ms=settings.max_p99_ms * factor), measured)
     return Verdict(all(check.passed for check in found), found, metrics=measured)
 
