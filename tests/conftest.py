@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.done import Done
 from tests.support.module_host import ModuleHost
 from tests.support.synthetic import write_data_set
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@dataclass(frozen=True)
-class Done:
-    """A finished command."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        (line,) = self.stdout.splitlines()  # with --json there is nothing else on stdout
-        value: dict[str, Any] = json.loads(line)
-        return value
-
-    @property
-    def states(self) -> dict[str, str]:
-        return {node["id"]: node["state"] for node in self.json["nodes"]}
 
 
 def pipeline_command(*arguments: str | Path) -> list[str]:

@@ -19,6 +19,7 @@ from components.common import ROOT
 from components.common.ports import free_port
 from components.versions.release import pushed_versions
 from serving.launch.container import LABEL, Container, call
+from tests.support.done import Done
 from tests.support.pushed import push
 
 TIMEOUT_S: Final = 600
@@ -32,19 +33,6 @@ class SlowModel(tf.Module):
         data_set = tf.data.Dataset.range(1).apply(sleep(1000 * milliseconds[0]))
         slept = data_set.reduce(tf.constant(0, tf.int64), lambda _, value: value)
         return {"slept": slept + milliseconds}
-
-
-@dataclass(frozen=True)
-class Done:
-    """A finished command."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.stdout.splitlines()[-1])
 
 
 @dataclass(frozen=True)

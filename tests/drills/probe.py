@@ -17,8 +17,8 @@ from components.common.ports import free_port
 from components.data import idx
 from components.versions import manifest
 from serving.client import connect
-from tests.conftest import Done
 from tests.drills.product import Product
+from tests.support.done import Done
 
 PAUSE_S: Final = 0.05  # between two requests
 TOLERANCE: Final = 1e-5

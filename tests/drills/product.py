@@ -16,7 +16,8 @@ from benchmarks.harness import pipeline_command
 from components.common import ROOT, contract
 from components.common.errors import UserError
 from components.versions import manifest, release
-from tests.conftest import Done, environment
+from tests.conftest import environment
+from tests.support.done import Done
 
 RUN_TIMEOUT_S: Final = 600
 UNFINISHED_STATES: Final = (1, 2)  # NEW and RUNNING of MLMD's Execution.State

@@ -16,7 +16,8 @@ import pytest
 
 from pipeline import settings
 from pipeline.kubeflow.compile import compiled
-from tests.conftest import ROOT, Done, Pipeline, quick
+from tests.conftest import ROOT, Pipeline, quick
+from tests.support.done import Done
 from tests.support.kfp_emulation import Cluster, TaskFailed, TaskRun
 
 CLAIM = "digits-claim"

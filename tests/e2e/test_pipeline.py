@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from components.common import contract, resources
 from components.common.settings import TrainSettings
-from tests.conftest import ROOT, Done, Pipeline, environment, pipeline_command, quick
+from tests.conftest import ROOT, Pipeline, environment, pipeline_command, quick
+from tests.support.done import Done
 from tests.support.synthetic import NAMES, digits, write_data_set, write_idx
 
 NODES = [

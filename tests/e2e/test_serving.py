@@ -17,7 +17,8 @@ import pytest
 
 from components.common.ports import free_port
 from components.versions import manifest
-from tests.conftest import ROOT, Done, Pipeline, environment, quick
+from tests.conftest import ROOT, Pipeline, environment, quick
+from tests.support.done import Done
 
 
 def serving(*arguments: str | Path) -> Done:

@@ -11,7 +11,7 @@ from unittest import mock
 
 from components.common import command_line
 from pipeline.__main__ import app
-from tests.conftest import Done
+from tests.support.done import Done
 
 
 def in_process(*arguments: str | Path) -> Done:

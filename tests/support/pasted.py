@@ -7,7 +7,8 @@ import re
 import subprocess
 
 from components.common.commands import launcher
-from tests.conftest import ROOT, Done
+from tests.conftest import ROOT
+from tests.support.done import Done
 
 _STARTS = "|".join(["make", *(re.escape(" ".join(launcher(program))) for program in ("pipeline", "serving"))])
 _COMMAND = re.compile(rf"(?:^|[:;] )((?:{_STARTS}) .*)$", re.MULTILINE)

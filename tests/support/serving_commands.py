@@ -12,7 +12,7 @@ import pytest
 
 from components.common import command_line
 from serving.__main__ import app
-from tests.conftest import Done
+from tests.support.done import Done
 
 
 def run(*arguments: str | Path) -> Done:

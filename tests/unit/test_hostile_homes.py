@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from components.common.ports import free_port
-from tests.conftest import Done
 from tests.support import serving_commands
 from tests.support.command import in_process
+from tests.support.done import Done
 from tests.support.pushed import folder, push
 from tests.support.unprivileged import give_away, unprivileged
 

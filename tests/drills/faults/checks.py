@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.common import ROOT
-from tests.conftest import Done
 from tests.drills.probe import Probe
 from tests.drills.product import Product, settings
+from tests.support.done import Done
 
 NEWEST: Final = settings("train.seed=2")  # arguments of the run that pushed v2; all of it is cached
 POLLS_S: Final = 2.5  # time in which the server polls the folder of versions twice

@@ -14,9 +14,10 @@ import pytest
 from components.common.home import RESULT_FILE, Home
 from pipeline import summary
 from pipeline.run import Result, latest_result, save
-from tests.conftest import ROOT, Done, environment, pipeline_command
+from tests.conftest import ROOT, environment, pipeline_command
 from tests.support import serving_commands
 from tests.support.command import in_process
+from tests.support.done import Done
 from tests.support.pushed import push
 
 HEAVY = ("tensorflow", "tfx", "apache_beam", "ml_metadata", "tensorflow_transform", "keras", "pandas")

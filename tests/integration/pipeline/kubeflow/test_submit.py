@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 from pipeline.kubeflow.api_client import TOKEN_VARIABLE
-from tests.conftest import DEAD_PROXIES, ROOT, Done, pipeline_command
+from tests.conftest import DEAD_PROXIES, ROOT, pipeline_command
 from tests.support.command import in_process
+from tests.support.done import Done
 from tests.support.kfp_server import RUN_ID, KfpServer, task
 
 NODES = ("ExampleGen", "Trainer", "Evaluator", "Pusher")

@@ -8,9 +8,9 @@ import pytest
 
 from serving.client import Client
 from serving.release import decisions, history
-from tests.conftest import Done
 from tests.integration.serving.release.home import Home
 from tests.support import serving_commands
+from tests.support.done import Done
 from tests.support.pasted import paste, printed_commands
 
 
