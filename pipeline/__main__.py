@@ -70,8 +70,7 @@ def run(
         message = "interrupted; finished nodes are kept, the next run continues from there"
         if as_json:
             say(refused(message, stop.exit_code).to_json())
-        print(message, file=sys.stderr, flush=True)
-        stop.exit()  # threads of Beam and TensorFlow may still run, and crash or block a normal exit
+        stop.exit(message)  # threads of Beam and TensorFlow may still run, and crash or block a normal exit
     if as_json:
         say(result.to_json())
     else:

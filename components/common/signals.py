@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -63,9 +64,11 @@ class Stop:
         if self.number is not None:
             _raise(self.number, None)
 
-    def exit(self) -> NoReturn:
-        """End the process after the announcement, but without the end of the block and of other threads."""
+    def exit(self, message: str) -> NoReturn:
+        """End the process after the announcement, with a last line, but without the end of the block and of threads."""
         self._announced.wait(timeout=1.0)
+        with suppress(OSError):  # a closed terminal
+            print(message, file=sys.stderr, flush=True)
         os._exit(self.exit_code)
 
     def _handle(self, number: int, _: object) -> None:

@@ -81,14 +81,14 @@ print("left", flush=True)
 SLEEP = "time.sleep(30)"
 CAUGHT = "try: time.sleep(30)\n    except BaseException: stop.check()"
 CAUGHT_FOR_EVER = "while True:\n        try: time.sleep(30)\n        except BaseException: pass"
-EXIT = "try: time.sleep(30)\n    except BaseException: stop.exit()"
+EXIT = "try: time.sleep(30)\n    except BaseException: stop.exit('over')"
 IN_C = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
 
 
-def start(body: str, grace_s: float) -> subprocess.Popen[str]:
+def start(body: str, grace_s: float, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
     code = STOP.format(body=body, grace_s=grace_s)
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=stderr
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -127,6 +127,13 @@ def test_a_block_that_ends_after_a_signal_is_not_cut_off() -> None:
         output, _ = process.communicate(timeout=30)
         assert output == "stopping...\nleft\n"
     assert process.returncode == 0
+
+
+def test_the_last_line_of_an_interrupted_command_follows_the_announcement() -> None:
+    with start(EXIT, grace_s=60, stderr=subprocess.STDOUT) as process:
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+    assert (process.returncode, output) == (130, "stopping...\nover\n")
 
 
 def test_the_handlers_before_are_restored() -> None:
