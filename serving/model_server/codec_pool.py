@@ -17,7 +17,7 @@ from serving.model_server.workers import OVERLOAD_S, TOO_LATE
 
 MAX_CALL_S: Final = 60.0  # for calls without a deadline
 MIN_CALL_S: Final = 1.0  # a call that nobody waits for may take this long: to start a new process costs half of it
-IMPATIENT_SHARE: Final = 8  # only one in so many calls may wait after a client has left before it was its turn, ...
+IMPATIENT_SHARE: Final = 16  # only one in so many calls may wait after a client has left before it was its turn, ...
 IMPATIENT_S: Final = 2.0  # ... for this long
 Result = TypeVar("Result")
 
@@ -125,12 +125,13 @@ class CodecPool:
 
     def _free(self, process: Process) -> None:
         """Pass a process to a call that waits."""
-        if not self._waiting:
-            self._idle.append(process)
-            return
-        since_s = next(iter(self._waiting.values()))
-        future, _ = self._waiting.popitem(last=time.monotonic() - since_s > OVERLOAD_S)
-        future.set_result(process)
+        while self._waiting:
+            since_s = next(iter(self._waiting.values()))
+            future, _ = self._waiting.popitem(last=time.monotonic() - since_s > OVERLOAD_S)
+            if not future.done():  # cancelled in this turn of the loop
+                future.set_result(process)
+                return
+        self._idle.append(process)
 
     async def _use(self, process: Process, call: Callable[[], Any]) -> Any:
         try:
@@ -163,7 +164,8 @@ class CodecPool:
                 await asyncio.to_thread(process.kill)
             while self._waiting:
                 future, _ = self._waiting.popitem()
-                future.set_exception(ServingError(Code.UNAVAILABLE, f"Cannot start a process that decodes: {e}"))
+                if not future.done():
+                    future.set_exception(ServingError(Code.UNAVAILABLE, f"Cannot start a process that decodes: {e}"))
             return
         self._free(process)
 

@@ -61,7 +61,7 @@ def test_a_comparison_is_never_of_mixed_versions(home: Home, monkeypatch: pytest
             moved.append(decisions.canary(home.path, 4 if len(moved) % 2 == 0 else 3))
         return predict(self, *arguments, **options)
 
-    monkeypatch.setattr(Client, "predict", moving)
+    monkeypatch.setattr(Client, "predict", moving)  # places the moves between two requests; they are real
     done = serving(home, "canary", "3", "--shadow", "5", "--json")
     assert done.code == 3, done.stderr
     assert (done.json["shadow"]["canary"]["version"], done.json["shadow"]["verdict"]) == (4, "withdraw")

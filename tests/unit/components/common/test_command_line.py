@@ -16,7 +16,7 @@ def test_a_user_without_home_and_name_has_a_home_folder(
 ) -> None:
     """As in a container that runs with another user ID. Libraries ask for it when they are imported."""
 
-    def unknown(_: int) -> None:
+    def unknown(_: int) -> None:  # a process of such a user needs root, and a checkout that others may read
         raise KeyError
 
     monkeypatch.setenv("HOME", "restored after the test")

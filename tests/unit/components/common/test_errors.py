@@ -29,6 +29,7 @@ def test_the_tree_in_the_docstring_matches_the_code() -> None:
 
 def test_without_a_folder_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", None)
+    # Otherwise /tmp, /var/tmp and the current folder would have to be unwritable.
     monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "missing")])
     with pytest.raises(FileNotFoundError) as caught:
         tempfile.gettempdir()

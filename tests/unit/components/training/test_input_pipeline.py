@@ -136,7 +136,7 @@ class TestBothSources:
 def test_a_split_larger_than_an_eighth_of_the_memory_is_streamed(
     files: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for share, kind in ((8, Resident), (7, Streamed)):
+    for share, kind in ((8, Resident), (7, Streamed)):  # the limits themselves: test_resources.py
         monkeypatch.setattr(resources, "memory_bytes", lambda share=share: share * 100 * SIZE * SIZE)
         assert type(load(files)) is kind
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import time
 import zlib
 from collections import Counter
@@ -115,3 +116,21 @@ def test_only_so_many_calls_wait_and_fewer_after_clients_have_left() -> None:
     patient, impatient = asyncio.run(crowds())
     assert patient == {"OK": 16, "UNAVAILABLE": 10}
     assert impatient == {"OK": 16 // IMPATIENT_SHARE, "UNAVAILABLE": 26 - 16 // IMPATIENT_SHARE}
+
+
+def test_no_process_is_lost_when_calls_are_cancelled_at_the_moment_of_their_turn() -> None:
+    async def cancelled(delay_s: float, pool: CodecPool) -> None:
+        async with asyncio.timeout(delay_s):
+            await in_pool(pool, int)
+
+    async def storm() -> None:
+        pool = CodecPool(Admission(Limits()), 1, 2**28, 1000)
+        await in_pool(pool, int)
+        for _ in range(8):
+            calls = [cancelled(random.uniform(0, 0.02), pool) for _ in range(100)]
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} <= {type(None), TimeoutError, ServingError}
+        assert await in_pool(pool, int) == 0
+        pool.close()
+
+    asyncio.run(storm())
