@@ -87,9 +87,7 @@ IN_C = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"
 
 def start(body: str, grace_s: float, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[str]:
     code = STOP.format(body=body, grace_s=grace_s)
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=stderr
-    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=stderr)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.5)  # it has to reach its sleep
