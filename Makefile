@@ -89,6 +89,7 @@ drills: setup ## Inject faults into a served home, then kill 200 runs (an hour o
 	@$(VENV)/python -m tests.drills.interrupts
 	@$(VENV)/python -m tests.drills.server
 	@$(VENV)/python -m tests.drills.server.overload
+	@$(VENV)/python -m tests.drills.server.memory
 	@$(VENV)/python -m tests.drills.server.fuzz
 
 lock: setup ## Resolve all dependencies again and write requirements.lock

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -16,14 +16,14 @@ from serving.model_server.batching import DEFAULT_MAX_ENQUEUED, Batcher
 from serving.model_server.codec_pool import CodecPool
 from serving.model_server.control import Control
 from serving.model_server.errors import Code, ServingError, shortened
-from serving.model_server.limits import LARGE_BYTES, Admission, Limits, Ticket
+from serving.model_server.grpc_calls import STATUS_CODES, Calls
+from serving.model_server.limits import LARGE_BYTES, Limits, Ticket
 from serving.model_server.service import Service
 from serving.model_server.workers import Workers
 from serving.protocol import serving_pb2 as pb
 
 log = logging.getLogger(__name__)
 ENTRYPOINT: Final = "GRPC"
-STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 PENDING_IN_CORE: Final = 100_000  # calls that gRPC-core holds before we see them; by default it cancels above 1,000
 MAX_STREAMS: Final = 1000  # concurrent calls of one connection; further ones wait in the client
 HANDSHAKE_MS: Final = 10_000
@@ -40,6 +40,7 @@ class GrpcLayer:
 
     Args:
         codecs: decode large requests.
+        calls: end calls that stall.
         batching: whether Predict requests that wait at the same time share a run of the session.
         max_enqueued: maximum number of batches that wait for a worker.
     """
@@ -50,11 +51,12 @@ class GrpcLayer:
         workers: Workers,
         control: Control,
         codecs: CodecPool,
+        calls: Calls,
         batching: bool = False,
         max_enqueued: int = DEFAULT_MAX_ENQUEUED,
     ) -> None:
         self._service, self._workers, self._control, self._codecs = service, workers, control, codecs
-        self._admission = service.admission
+        self._calls, self._admission = calls, service.admission
         self._batcher = Batcher(workers, max_enqueued) if batching else None
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -72,13 +74,8 @@ class GrpcLayer:
                 "HandleReloadConfigRequest": self._handler(self._reload),
             },
         }
-        handlers = {f"/{name}/{rpc}": handler for name, rpcs in services.items() for rpc, handler in rpcs.items()}
-        gated = {
-            f"/tensorflow.serving.PredictionService/{rpc}": self._gated(handler.unary_unary)
-            for rpc, handler in services["tensorflow.serving.PredictionService"].items()
-            if rpc != "GetModelMetadata"
-        }
-        server.add_generic_rpc_handlers((_Handlers(handlers, gated, self._admission),))
+        for name, handlers in services.items():
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
 
     def _quick(self, request_type: type[Message], call: Call) -> Callable[[bytes, Any], Awaitable[Message]]:
         """Handle a short call on the event loop: it must respond although all workers are busy."""
@@ -93,30 +90,23 @@ class GrpcLayer:
 
     def _inference(self, request_type: type[Message], call: Infer) -> grpc.RpcMethodHandler:
         async def handle(content: bytes, context: Any) -> Message:
-            with self._admission.enter(len(content), context.time_remaining()) as ticket:
-                try:
-                    response = await self._infer(request_type, call, content, ticket)
-                except asyncio.CancelledError:
-                    self._admission.cancelled(ticket)
-                    raise
-                return self._held(response, context)
+            ticket = self._admission.enter(len(content), context.time_remaining())
 
-        return self._handler(handle)
+            def done(context: Any) -> None:  # the client has taken the response, or has gone
+                self._calls.sent(context)
+                ticket.release()
 
-    def _gated(self, handle: Callable[[bytes, Any], Awaitable[Message]]) -> grpc.RpcMethodHandler:
-        """Handle an inference under overload: decide before the request's message is received, which costs time."""
-
-        async def decide(messages: AsyncIterator[bytes], context: Any) -> Message:
+            context.add_done_callback(done)
             try:
-                self._admission.check_wait(context.time_remaining())
-            except ServingError as e:
-                _received()
-                await context.abort(STATUS_CODES[e.code], e.message)
-            async for content in messages:
-                return await handle(content, context)
-            raise AssertionError("a call without a message")
+                response = await self._infer(request_type, call, content, ticket)
+            except asyncio.CancelledError:
+                self._admission.cancelled(ticket)
+                raise
+            ticket.grow(response.ByteSize())
+            self._calls.send(context)
+            return response
 
-        return grpc.stream_unary_rpc_method_handler(decide, response_serializer=_serialize)
+        return self._handler(handle, sheds=True)
 
     async def _infer(self, request_type: type[Message], call: Infer, content: bytes, ticket: Ticket) -> Message:
         if len(content) >= LARGE_BYTES:
@@ -133,32 +123,17 @@ class GrpcLayer:
             return await self._batcher.run(self._service.predict_steps(request, ticket, entrypoint=ENTRYPOINT), ticket)
         return await self._workers.run(partial(call, request, ticket, None), ticket)
 
-    def _held(self, response: Message, context: Any) -> Message:
-        """Account for a large response until the client has taken it; cancel the call if that takes too long."""
-        size_bytes = response.ByteSize()
-        if size_bytes < LARGE_BYTES:
-            return response
-        hold = self._admission.hold(size_bytes)
-        task = asyncio.current_task()
-        assert task is not None
-        timer = asyncio.get_running_loop().call_later(self._admission.limits.receive_s, self._not_taken, task)
+    def _handler(
+        self, handle: Callable[[bytes, Any], Awaitable[Message]], sheds: bool = False
+    ) -> grpc.RpcMethodHandler:
+        """Return the handler of an RPC (see Calls). Under overload, `sheds` refuses calls before they are received."""
+        admission = self._admission
 
-        def taken(_: Any) -> None:
-            timer.cancel()
-            hold.release()
-
-        context.add_done_callback(taken)
-        return response
-
-    def _not_taken(self, task: asyncio.Task[Any]) -> None:
-        self._admission.refusals.count("response_timeout")
-        task.cancel()
-
-    def _handler(self, handle: Callable[[bytes, Any], Awaitable[Message]]) -> grpc.RpcMethodHandler:
-        async def handle_errors(content: bytes, context: Any) -> Message:
-            _received()
+        async def handle_errors(_: Any, context: Any) -> Message:
             try:
-                return await handle(content, context)
+                if sheds and admission.busy():
+                    admission.check_wait(context.time_remaining())
+                return await handle(await self._calls.receive(context), context)
             except ServingError as e:
                 code, message = e.code, e.message
             except DecodeError as e:
@@ -169,51 +144,7 @@ class GrpcLayer:
             await context.abort(STATUS_CODES[code], shortened(message))
             raise AssertionError("abort never returns")
 
-        return grpc.unary_unary_rpc_method_handler(handle_errors, response_serializer=_serialize)
-
-
-_receiving: dict[asyncio.Task[Any], asyncio.TimerHandle] = {}
-
-
-def _received() -> None:
-    task = asyncio.current_task()
-    if task is not None and (timer := _receiving.pop(task, None)):
-        timer.cancel()
-
-
-class _Handlers(grpc.GenericRpcHandler):
-    """Finds the handler of an RPC, and cancels RPCs whose request does not arrive completely in time.
-
-    grpc.aio calls `service` when the headers have arrived, in the task that then receives the request.
-
-    Args:
-        handlers: by the method's full name.
-        gated: replace them under overload.
-    """
-
-    def __init__(
-        self,
-        handlers: Mapping[str, grpc.RpcMethodHandler],
-        gated: Mapping[str, grpc.RpcMethodHandler],
-        admission: Admission,
-    ) -> None:
-        self._handlers, self._gated, self._admission = handlers, gated, admission
-        self._receive_s = admission.limits.receive_s
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
-        method = handler_call_details.method
-        handler = self._handlers.get(method)
-        if self._admission.busy():
-            handler = self._gated.get(method, handler)
-        task = asyncio.current_task()
-        if handler is not None and task is not None:
-            loop = asyncio.get_running_loop()
-            _receiving[task] = loop.call_later(self._receive_s, self._give_up, task)
-        return handler
-
-    def _give_up(self, task: asyncio.Task[Any]) -> None:
-        if _receiving.pop(task, None):
-            task.cancel()
+        return grpc.stream_unary_rpc_method_handler(handle_errors, response_serializer=_serialize)
 
 
 def _serialize(message: Message) -> bytes:

@@ -28,6 +28,7 @@ SAFETY: Final = 0.4  # part of the time until its deadline that a request may be
 BASE_WORK: Final = 2**10  # work of a request with no content, in the unit of its bytes
 SMOOTHING: Final = 0.1  # weight of the newest sample of the pace
 LOG_INTERVAL_S: Final = 1.0
+CONNECTION_BYTES: Final = 2**16
 MAX_FILES: Final = 2**16
 OTHER_FILES: Final = 64  # that the server needs beside connections
 
@@ -66,6 +67,10 @@ class Limits:
             headers=flags.max_headers,
             receive_s=flags.receive_timeout_in_ms / 1000,
         )
+
+    def max_resident_bytes(self) -> int:
+        """Return what the server's process may need for requests: a message, its arrays and TensorFlow's copy."""
+        return 3 * self.pending_bytes + self.connections * (self.header_bytes + CONNECTION_BYTES)
 
 
 def max_files() -> int:
@@ -221,6 +226,10 @@ class Admission:
             self._left(ticket)
             raise
         return ticket
+
+    def is_idle(self) -> bool:
+        """Return whether there is no request."""
+        return self._requests == 0
 
     def busy(self) -> bool:
         """Return whether a request that is not large may have to be refused."""

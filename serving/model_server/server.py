@@ -24,6 +24,7 @@ from serving.model_server.codec_pool import CodecPool
 from serving.model_server.control import Control, is_loopback
 from serving.model_server.errors import Code, ServingError
 from serving.model_server.flags import FlagError, Flags
+from serving.model_server.grpc_calls import Calls
 from serving.model_server.grpc_layer import GrpcLayer, channel_options, server_options
 from serving.model_server.health import Health
 from serving.model_server.http_protocol import Connections, LimitedProtocol
@@ -79,6 +80,7 @@ class Server:
             timeout_s=flags.reload_timeout_in_ms / 1000,
         )
         self._connections = Connections(self._limits, self._refusals)
+        self._calls = Calls(self._limits, self._refusals)
         self._health: Health | None = None
         self.stuck = False
 
@@ -104,12 +106,14 @@ class Server:
             await grpc_server.stop(None)
             raise
         reloading = asyncio.create_task(self._follow_config_file())
-        watching = asyncio.create_task(self._connections.watch())
+        watches = self._connections.watch(), self._calls.watch(), self._watch_memory()
+        watching = [asyncio.create_task(watch) for watch in watches]
         print("serving: ready", file=sys.stderr, flush=True)
         await stopping
         print("serving: draining", file=sys.stderr, flush=True)
         reloading.cancel()
-        watching.cancel()
+        for task in watching:
+            task.cancel()
         self._manager.stop_watching()
         await self._lame_duck()
         if rest_server is not None and rest_task is not None:
@@ -146,9 +150,11 @@ class Server:
         options = [*server_options(self._limits), *channel_options(self._flags.grpc_channel_arguments)]
         server = grpc.aio.server(options=options)
         batching, max_enqueued = self._flags.enable_batching, self._max_enqueued
-        GrpcLayer(self._service, self._workers, self._control, self._codecs, batching, max_enqueued).add_to(server)
+        GrpcLayer(
+            self._service, self._workers, self._control, self._codecs, self._calls, batching, max_enqueued
+        ).add_to(server)
         if self._flags.enable_grpc_healthcheck_service:
-            self._health = Health()
+            self._health = Health(self._calls)
             await self._health.add_to(server)
         addresses = [f"{self._flags.bind_address}:{self._flags.port}"] if self._flags.port else []
         if self._flags.grpc_socket_path:
@@ -190,6 +196,12 @@ class Server:
             await asyncio.sleep(0.01)
         log.info("REST on %s:%d", host, port)
         return server, task
+
+    async def _watch_memory(self) -> None:
+        def is_idle() -> bool:
+            return self._calls.is_idle() and self._service.admission.is_idle()
+
+        await memory.watch(self._limits.max_resident_bytes(), is_idle, self._calls.end_arriving)
 
     async def _follow_config_file(self) -> None:
         """Apply the config file at each poll if it has changed. Errors are logged, and the old config stays active."""
