@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.model_server.batching import Batcher, Run, Steps, batch_limits, run_alone
-from serving.model_server.errors import ServingError, invalid
+from serving.model_server.errors import Code, ServingError, invalid
 from serving.model_server.flags import FlagError
 from serving.model_server.limits import LARGE_BYTES
 from serving.model_server.servable import Servable
@@ -52,11 +52,11 @@ def refused() -> Steps[Array]:
     yield
 
 
-def run_together(requests: Sequence[Steps[Array]]) -> list[Array | BaseException]:
+def run_together(requests: Sequence[Steps[Array]], max_enqueued: int = 100) -> list[Array | BaseException]:
     """Run all requests at the same time, on their own event loop."""
 
     async def gathered() -> list[Array | BaseException]:
-        batcher = Batcher(Workers(limit=2), max_enqueued=100)
+        batcher = Batcher(Workers(limit=2), max_enqueued)
         return await asyncio.gather(*(batcher.run(steps) for steps in requests), return_exceptions=True)
 
     return asyncio.run(gathered())
@@ -149,6 +149,13 @@ def test_a_cancelled_request_holds_its_version_until_its_run_ends() -> None:
             await asyncio.sleep(0.01)
 
     asyncio.run(asyncio.wait_for(cancel(), 5))
+
+
+def test_requests_beyond_a_full_queue_are_unavailable() -> None:
+    version = Doubling(max_batch_size=1)
+    outcomes = run_together([request(version, np.ones(1)) for _ in range(5)], max_enqueued=2)
+    assert outcomes[:2] == [2.0, 2.0]
+    assert [error.code for error in outcomes[2:] if isinstance(error, ServingError)] == [Code.UNAVAILABLE] * 3
 
 
 def test_a_run_that_crashes_leaves_no_request_waiting() -> None:
