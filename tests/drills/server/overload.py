@@ -62,23 +62,26 @@ def overloaded(root: Path, base: Path, protocol: str, seconds: float, images: in
     )
     port = str(target.port if protocol == "grpc" else target.rest_port)
     try:
-        capacity = _generate(protocol, port, str(CAPACITY_S), "0", str(images))
+        capacity = _generate(target, protocol, port, str(CAPACITY_S), "0", str(images))
         calm = _well_behaved(target.port, threading.Event(), 2.0)
         stop, during = threading.Event(), list[float]()
         client = threading.Thread(target=lambda: during.extend(_well_behaved(target.port, stop, seconds + 60)))
         client.start()
-        load = _generate(protocol, port, str(seconds), str(FACTOR * capacity["ok_per_s"]), str(images))
+        load = _generate(target, protocol, port, str(seconds), str(FACTOR * capacity["ok_per_s"]), str(images))
         stop.set()
         ended = time.monotonic()
         client.join()
         recovered_s = _recovery(target.port, 3 * float(np.median(calm)), ended)
         counters = target.over_limit()
+        after = _generate(target, protocol, port, str(CAPACITY_S), "0", str(images))
     finally:
         exit_code = target.stop()
     return {
         "capacity": capacity,
         "load": load,
+        "capacity_after": after,
         "goodput": round(load["ok_per_s"] / capacity["ok_per_s"], 2),
+        "goodput_by_cpu": round(capacity["server_cpu_ms_per_ok"] / load["server_cpu_ms_per_ok"], 2),
         "well_behaved_ms": {
             "calm_p50": _ms(calm, 50),
             "n": len(during),
@@ -92,13 +95,16 @@ def overloaded(root: Path, base: Path, protocol: str, seconds: float, images: in
     }
 
 
-def _generate(*arguments: str) -> dict[str, Any]:
+def _generate(target: Target, *arguments: str) -> dict[str, Any]:
+    """Generate load; return the outcome with the server's CPU time, which is comparable if the machine is busy."""
+    before_s = target.cpu_s()
     done = subprocess.run(
         [sys.executable, "-m", "tests.drills.server.generator", *arguments],
         **{"cwd": ROOT, "stdout": subprocess.PIPE, "check": True, "timeout": 300, "env": {**os.environ}},
     )
     result: dict[str, Any] = json.loads(done.stdout)
-    return result
+    per_ok_ms = (target.cpu_s() - before_s) * 1e3 / max(1, result["codes"].get("OK", 0))
+    return {**result, "server_cpu_ms_per_ok": round(per_ok_ms, 2)}
 
 
 def _well_behaved(port: int, stop: threading.Event, seconds: float) -> list[float]:

@@ -78,6 +78,16 @@ class Target:
         except psutil.NoSuchProcess:
             return 0.0
 
+    def cpu_s(self) -> float:
+        """CPU time of the server and of the processes that it has started, also of those that have ended."""
+        process = psutil.Process(self.process.pid)
+        ended = process.cpu_times()
+        return (
+            ended.children_user
+            + ended.children_system
+            + sum(times.user + times.system for times in (p.cpu_times() for p in [process, *process.children()]))
+        )
+
     @property
     def peak_mb(self) -> int:
         return round(self._peak_mb)
