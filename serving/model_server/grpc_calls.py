@@ -16,7 +16,8 @@ import grpc
 from grpc._cython import cygrpc
 
 from serving.model_server.errors import Code, ServingError
-from serving.model_server.limits import Limits, Refusals
+from serving.model_server.limits import Limits
+from serving.model_server.refusals import Refusals
 
 STATUS_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
 CHECK_INTERVAL_S: Final = 1.0

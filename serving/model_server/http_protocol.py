@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from serving.model_server.limits import Limits, Refusals
+from serving.model_server.limits import Limits
+from serving.model_server.refusals import Refusals
 
 CHECK_INTERVAL_S: Final = 1.0
 

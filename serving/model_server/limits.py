@@ -6,11 +6,9 @@ one line a second.
 
 from __future__ import annotations
 
-import logging
 import resource
 import threading
 import time
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,8 +16,8 @@ from typing import Final
 
 from serving.model_server.errors import Code, ServingError, TooLargeError
 from serving.model_server.flags import Flags
+from serving.model_server.refusals import Refusals
 
-log = logging.getLogger("model_server")
 LARGE_BYTES: Final = 2**18  # larger requests and responses are converted in another process (see codec_pool.py)
 LARGE_JSON_BYTES: Final = 2**15  # the same for JSON, which takes much longer to parse
 LARGE_SHARE: Final = 0.75  # of the bytes of all requests; the rest is reserved for requests that are not large
@@ -27,7 +25,6 @@ BUSY_S: Final = 0.01  # if the expected wait for a run is longer, some requests 
 SAFETY: Final = 0.4  # part of the time until its deadline that a request may be expected to wait for its run
 BASE_WORK: Final = 2**10  # work of a request with no content, in the unit of its bytes
 SMOOTHING: Final = 0.1  # weight of the newest sample of the pace
-LOG_INTERVAL_S: Final = 1.0
 CONNECTION_BYTES: Final = 2**16
 MAX_FILES: Final = 2**16
 OTHER_FILES: Final = 64  # that the server needs beside connections
@@ -82,28 +79,6 @@ def max_files() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, MAX_FILES), hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft if soft != resource.RLIM_INFINITY else MAX_FILES
-
-
-class Refusals:
-    """Counts what was refused or removed, by reason. Thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter()
-        self._unlogged: Counter[str] = Counter()
-        self._logged_at = float("-inf")
-
-    def count(self, reason: str) -> None:
-        with self._lock:
-            self._counts[reason] += 1
-            self._unlogged[reason] += 1
-            if time.monotonic() - self._logged_at < LOG_INTERVAL_S:
-                return
-            unlogged, self._unlogged, self._logged_at = self._unlogged, Counter(), time.monotonic()
-        log.warning("over a limit: %s", ", ".join(f"{name} {n}" for name, n in sorted(unlogged.items())))
-
-    def counts(self) -> dict[str, int]:
-        return dict(self._counts)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from serving.model_server.limits import Refusals
+from serving.model_server.refusals import Refusals
 
 BUCKETS_US: Final = tuple(10 * 1.8**k for k in range(33))  # TensorFlow Serving's latency buckets, microseconds
 COUNT: Final = ":tensorflow:serving:request_count"

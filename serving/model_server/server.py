@@ -28,9 +28,10 @@ from serving.model_server.grpc_calls import Calls
 from serving.model_server.grpc_layer import GrpcLayer, channel_options, server_options
 from serving.model_server.health import Health
 from serving.model_server.http_protocol import Connections, LimitedProtocol
-from serving.model_server.limits import Admission, Limits, Refusals
+from serving.model_server.limits import Admission, Limits
 from serving.model_server.manager import Manager, Policy
 from serving.model_server.metrics import Metrics
+from serving.model_server.refusals import Refusals
 from serving.model_server.rest_layer import RestLayer
 from serving.model_server.servable import Servable
 from serving.model_server.service import Service

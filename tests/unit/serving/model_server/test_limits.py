@@ -11,7 +11,8 @@ import pytest
 
 from serving.model_server.codec import Body, Content
 from serving.model_server.errors import Code, ServingError, TooLargeError
-from serving.model_server.limits import LARGE_BYTES, Admission, Limits, Refusals
+from serving.model_server.limits import LARGE_BYTES, Admission, Limits
+from serving.model_server.refusals import Refusals
 from serving.model_server.workers import Workers
 from serving.protocol import serving_pb2 as pb
 from serving.protocol.tensors import MAX_ELEMENTS, filled_bytes, to_proto
