@@ -14,7 +14,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 from serving.model_server.errors import Code, ServingError
 from serving.model_server.limits import Ticket
@@ -26,9 +27,10 @@ OVERLOAD_S: Final = 0.02  # if the oldest pending call is older than this, the n
 Result = TypeVar("Result")
 
 
-class _Pending(NamedTuple):
+@dataclass(slots=True)
+class _Pending:
     future: asyncio.Future[Any]
-    call: Callable[[], Any]
+    call: Callable[[], Any] | None  # None after the caller has gone, so that its request does not stay in memory
     ticket: Ticket | None
     since_s: float
 
@@ -53,7 +55,8 @@ class Workers:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
-        self._pending.append(_Pending(future, call, ticket, time.monotonic()))
+        pending = _Pending(future, call, ticket, time.monotonic())
+        self._pending.append(pending)
         if not self._started_at:
             self._add_worker()
         if not self._watching:
@@ -62,7 +65,12 @@ class Workers:
         try:
             return await future
         finally:
-            del future  # an exception refers to this frame: with the future, it would keep itself and the call alive
+            pending.call = None
+            del (
+                future,
+                pending,
+                call,
+            )  # an exception refers to this frame: with the future, it would keep itself and the call alive
 
     def busy(self) -> bool:
         """Return whether any call is pending or running."""
@@ -91,20 +99,21 @@ class Workers:
         while True:
             self._started_at[thread] = time.monotonic()
             try:
-                future, call, ticket, _ = self._next()
+                pending = self._next()
             except IndexError:
                 self._wait_for_call(thread)
                 continue
+            future, call, ticket = pending.future, pending.call, pending.ticket
             try:
                 if ticket is not None and not ticket.start():
                     raise ServingError(Code.DEADLINE_EXCEEDED, TOO_LATE)
-                if not future.cancelled():
+                if call is not None:
                     self._results.append((future, call(), None))
             except BaseException as e:  # raised again in the caller's task
                 self._results.append((future, None, e))
             if len(self._results) >= MAX_UNDELIVERED or not self._pending:
                 self._wake_loop(future.get_loop())
-            del future, call, ticket  # so that an idle thread does not keep them alive
+            del pending, future, call, ticket  # so that an idle thread does not keep them alive
 
     def _next(self) -> _Pending:
         """Return the call to make next. Raises IndexError if there is none.

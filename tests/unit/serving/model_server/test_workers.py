@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
+from functools import partial
 
 import pytest
 
@@ -61,6 +63,28 @@ def test_a_cancelled_call_is_never_made() -> None:
 
     asyncio.run(cancel_one())
     assert made == [3]
+
+
+def test_a_call_whose_caller_has_gone_is_not_kept() -> None:
+    class Request:
+        pass
+
+    async def leave() -> None:
+        workers, release = Workers(limit=1), threading.Event()
+        running = asyncio.create_task(workers.run(release.wait))
+        request = Request()
+        held = weakref.ref(request)
+        waiting = asyncio.create_task(workers.run(partial(id, request)))
+        del request
+        await asyncio.sleep(0.05)
+        assert held() is not None
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert held() is None, "its request is in memory until a worker is free"
+        release.set()
+        assert await running
+
+    asyncio.run(leave())
 
 
 def test_short_calls_share_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
