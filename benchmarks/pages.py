@@ -153,6 +153,34 @@ def drills_kill(document: Document) -> str:
     )
 
 
+def drills_server(document: Document) -> str:
+    rows = []
+    for name, found in document.items():
+        for when, outcome in found.items():
+            if not isinstance(outcome, Mapping):
+                continue
+            shown = {key: value for key, value in outcome.items() if key not in DRILL_COLUMNS}
+            client = outcome.get("well_behaved", {})
+            slowest = max((kind["p99_ms"] for kind in client.values() if isinstance(kind, Mapping)), default=None)
+            cells = [
+                "" if slowest is None else f"{slowest:,.0f} ms",
+                str(client.get("errors", "")),
+                f"{outcome['peak_mb']:,} MB",
+                "killed" if outcome["exit_code"] is None else str(outcome["exit_code"]),
+            ]
+            rows.append([name, when, _listed(shown), *cells])
+    columns = ["attack", "server", "what happened", "p99 of a client", "its errors", "peak memory", "exit code"]
+    return table(columns, rows, "---")
+
+
+def _listed(found: Mapping[str, Any]) -> str:
+    """`a: 1, b: c 2, d 3`, for a table cell."""
+    shown = {k: " ".join(map(str, v)) if isinstance(v, list) else v for k, v in found.items()}
+    parts = {k: _listed(v) if isinstance(v, Mapping) else str(v) for k, v in shown.items()}
+    return "; ".join(f"{key}: {text}" for key, text in parts.items() if text).replace("_", " ").replace("|", "\\|")
+
+
+DRILL_COLUMNS: Final = ("well_behaved", "peak_mb", "exit_code", "crashed", "seconds")
 README: Final = "README.md"
 BENCHMARKS: Final = "docs/benchmarks.md"
 # Marker: page, record in build/, renderer.
@@ -168,6 +196,7 @@ BLOCKS: Final[Mapping[str, tuple[str, str, Callable[[Document], str]]]] = {
     "serving-soak": (BENCHMARKS, "bench_serving_soak.json", serving_soak),
     "serving-rollback": (BENCHMARKS, "bench_serving_rollback.json", serving_rollback),
     "drills": (BENCHMARKS, "drills.json", drills),
+    "drills-server": (BENCHMARKS, "drills_server.json", drills_server),
     "drills-kill": (BENCHMARKS, "drills_kill.json", drills_kill),
 }
 

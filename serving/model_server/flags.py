@@ -65,8 +65,8 @@ class Flags:
     allow_reload: bool | None = None
     reload_timeout_in_ms: int = 120_000
     # Limits of requests and connections; see limits.py and docs/serving.md.
-    max_request_bytes: int = 100 * 2**20
-    max_tensor_bytes: int = 128 * 2**20
+    max_request_bytes: int = 16 * 2**20
+    max_tensor_bytes: int = 16 * 2**20
     max_decoder_bytes: int = 2**30
     max_decoder_requests: int = 32
     max_pending_requests: int = 2000

@@ -11,7 +11,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from serving.model_server import codec
+from serving.model_server import codec, data_plane
 from serving.model_server.batching import DEFAULT_MAX_ENQUEUED, Batcher
 from serving.model_server.codec_pool import CodecPool
 from serving.model_server.control import Control
@@ -31,6 +31,8 @@ KEEPALIVE_MS: Final = 30_000
 
 Call = Callable[[Any], Message]
 """request -> response; does not block; raises ServingError."""
+Handle = Callable[[bytes, Any], Awaitable[Message | bytes]]
+"""(serialized request, gRPC's context) -> response, which may be serialized already."""
 Infer = Callable[..., Message]
 """(request, ticket, decoded) -> response; blocking; raises ServingError."""
 
@@ -89,7 +91,7 @@ class GrpcLayer:
         return await self._control.reload(pb.ReloadConfigRequest.FromString(content), context.time_remaining())
 
     def _inference(self, request_type: type[Message], call: Infer) -> grpc.RpcMethodHandler:
-        async def handle(content: bytes, context: Any) -> Message:
+        async def handle(content: bytes, context: Any) -> bytes:
             ticket = self._admission.enter(len(content), context.time_remaining())
 
             def done(context: Any) -> None:  # the client has taken the response, or has gone
@@ -98,17 +100,17 @@ class GrpcLayer:
 
             context.add_done_callback(done)
             try:
-                response = await self._infer(request_type, call, content, ticket)
+                response = _serialize(await self._infer(request_type, call, content, ticket))
             except asyncio.CancelledError:
                 self._admission.cancelled(ticket)
                 raise
-            ticket.grow(response.ByteSize())
+            ticket.grow(len(response))
             self._calls.send(context)
             return response
 
         return self._handler(handle, sheds=True)
 
-    async def _infer(self, request_type: type[Message], call: Infer, content: bytes, ticket: Ticket) -> Message:
+    async def _infer(self, request_type: type[Message], call: Infer, content: bytes, ticket: Ticket) -> Message | bytes:
         if len(content) >= LARGE_BYTES:
             decode = partial(
                 codec.decode_grpc,
@@ -117,19 +119,22 @@ class GrpcLayer:
                 self._admission.limits.tensor_bytes,
             )
             header, decoded = await self._codecs.run(decode, ticket)
-            return await self._workers.run(partial(call, request_type.FromString(header), ticket, decoded), ticket)
+            header_request = request_type.FromString(header)
+            return await self._workers.run(lambda: _serialize(call(header_request, ticket, decoded)), ticket)
         request = request_type.FromString(content)
-        if self._batcher and isinstance(request, pb.PredictRequest):
+        if (
+            self._batcher
+            and isinstance(request, pb.PredictRequest)
+            and data_plane.tensor_bytes(request) < LARGE_BYTES  # as filled
+        ):
             return await self._batcher.run(self._service.predict_steps(request, ticket, entrypoint=ENTRYPOINT), ticket)
-        return await self._workers.run(partial(call, request, ticket, None), ticket)
+        return await self._workers.run(lambda: _serialize(call(request, ticket, None)), ticket)
 
-    def _handler(
-        self, handle: Callable[[bytes, Any], Awaitable[Message]], sheds: bool = False
-    ) -> grpc.RpcMethodHandler:
+    def _handler(self, handle: Handle, sheds: bool = False) -> grpc.RpcMethodHandler:
         """Return the handler of an RPC (see Calls). Under overload, `sheds` refuses calls before they are received."""
         admission = self._admission
 
-        async def handle_errors(_: Any, context: Any) -> Message:
+        async def handle_errors(_: Any, context: Any) -> Message | bytes:
             try:
                 if sheds and admission.busy():
                     admission.check_wait(context.time_remaining())
@@ -147,8 +152,8 @@ class GrpcLayer:
         return grpc.stream_unary_rpc_method_handler(handle_errors, response_serializer=_serialize)
 
 
-def _serialize(message: Message) -> bytes:
-    return bytes(message.SerializeToString())
+def _serialize(message: Message | bytes) -> bytes:
+    return message if isinstance(message, bytes) else bytes(message.SerializeToString())
 
 
 def server_options(limits: Limits) -> Sequence[tuple[str, int]]:

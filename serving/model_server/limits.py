@@ -43,8 +43,8 @@ class Limits:
         receive_s: for receiving a request, and for taking a response.
     """
 
-    request_bytes: int = 100 * 2**20
-    tensor_bytes: int = 128 * 2**20
+    request_bytes: int = 16 * 2**20
+    tensor_bytes: int = 16 * 2**20
     pending_requests: int = 2000
     pending_bytes: int = 512 * 2**20
     connections: int = 1000

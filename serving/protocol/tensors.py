@@ -42,6 +42,7 @@ MAX_FILLED: Final = 2**24  # elements of a tensor that repeats its last value: a
 
 STRING_BYTES: Final = 100  # memory of a string beside its content, in Python and in TensorFlow
 EXTEND_ELEMENTS: Final = 2**14  # values added at once: the interpreter's lock is released in between
+MERGE_ELEMENTS: Final = 2**18  # the same for values that are copied as bytes
 
 
 class TensorError(ValueError):
@@ -90,8 +91,10 @@ def fill_proto(proto: pb.TensorProto, array: Array, *, content: bool = False) ->
         proto.tensor_content = array.tobytes()
     elif array.dtype in _RAW:
         # A packed field is the array's raw bytes: copy them, without creating a Python number for each value.
-        raw = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-        proto.MergeFromString(bytes([_RAW[array.dtype]]) + _varint(len(raw)) + raw)
+        flat = array.astype(array.dtype.newbyteorder("<"), copy=False).ravel()
+        for start in range(0, len(flat), MERGE_ELEMENTS):
+            raw = flat[start : start + MERGE_ELEMENTS].tobytes()
+            proto.MergeFromString(bytes([_RAW[array.dtype]]) + _varint(len(raw)) + raw)
     else:
         flat = np.ascontiguousarray(array).ravel()
         data_type = proto.dtype

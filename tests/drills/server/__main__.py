@@ -19,16 +19,18 @@ from tests.drills.server import connections, single
 from tests.drills.server.target import Target
 
 RESULT: Final = "drills_server.json"
-FILES: Final = {"idle connections": 256}  # the server's limit of open files
+FILES: Final = {"A7 idle connections": 256}  # the server's limit of open files
 ATTACKS: Final[dict[str, Callable[[Target], dict[str, Any]]]] = {
     "A1 reloads": single.reloads,
     "A2 requests that expand": single.expanding,
     "A3 failed requests": single.failed,
     "A4 bursts": connections.bursts,
+    "A5 clients that leave": connections.abandoned,
     "A6 the interpreter is held": single.held,
-    "idle connections": connections.idle,
-    "half headers": connections.half_headers,
+    "A7 idle connections": connections.idle,
+    "A7 half headers": connections.half_headers,
     "A7 endless headers": connections.endless_headers,
+    "A7 endless gRPC headers, settings not acknowledged": connections.unacknowledged,
     "A7 slow bodies": connections.slow_bodies,
     "A7 answers not taken": connections.answers_not_taken,
 }
@@ -54,7 +56,7 @@ def main() -> None:
                     outcome = attacked(root, models, name, attack)
                     found.setdefault(name, {})[when] = outcome
                     print(f"{name}, {when}: {json.dumps(outcome)}", flush=True)
-    harness.write_result(RESULT, found)
+                    harness.write_result(RESULT, found)
 
 
 def attacked(root: Path, models: Path, name: str, attack: Callable[[Target], dict[str, Any]]) -> dict[str, Any]:

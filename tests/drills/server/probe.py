@@ -88,7 +88,8 @@ def main(port: int, rest_port: int, interval_s: float) -> None:
             "predict": rpc(PREDICT, half_request()),
             "rest_status": rest,
         }
-        calls["health"]()
+        for call in calls.values():
+            call()
         print("connected", flush=True)
         while not select.select([sys.stdin], [], [], interval_s)[0]:
             for kind, call in calls.items():

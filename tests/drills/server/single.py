@@ -6,11 +6,15 @@ import gzip
 import threading
 import time
 from collections import Counter
+from functools import partial
 from typing import Any
 
+import numpy as np
+
 from serving.protocol import serving_pb2 as pb
+from serving.protocol.tensors import to_proto
 from tests.drills.server.probe import PREDICT, half_request, probing
-from tests.drills.server.target import CLASSIFY, RELOAD, Target, reload_request
+from tests.drills.server.target import CLASSIFY, RELOAD, Target, low_priority, reload_request, repeated
 
 
 def reloads(target: Target) -> dict[str, Any]:
@@ -41,7 +45,7 @@ def expanding(target: Target) -> dict[str, Any]:
     listed = b"\x0a\x00" * 10_000_000  # ten million empty examples
     examples = head + _field(2, _field(1, listed))
     strings = pb.PredictRequest(model_spec=pb.ModelSpec(name="text"))
-    _repeated(strings, "s", pb.DT_STRING, b"x" * 1000)
+    repeated(strings, "s", pb.DT_STRING, value=b"x" * 1000)
     outcomes = {
         "one long string among many": target.post("half:predict", gzip.compress(long_string), content_encoding="gzip"),
         "95 MB of strings in broken JSON": target.post("half:predict", b'{"a": "' + b'["' * 47_000_000),
@@ -52,29 +56,36 @@ def expanding(target: Target) -> dict[str, Any]:
 
 
 def failed(target: Target) -> dict[str, Any]:
-    """A3: five bad bodies of 70 MB; the memory that the server keeps."""
+    """A3: five bad bodies of 70 MB, and five of 14 MB; the memory that the server keeps."""
+    target.post("half:predict", b'{"instances": [' + b"1.5," * 10_000 + b"]")  # starts the process that decodes
     before_mb = target.memory_mb()
-    bad = b'{"instances": [' + b"1.5," * 17_500_000 + b"]"
-    codes = [target.post("half:predict", bad, 60.0) for _ in range(5)]
+    bad = [b'{"instances": [' + b"1.5," * count + b"]" for count in (17_500_000, 3_500_000)]
+    codes = [target.post("half:predict", body, 60.0) for body in bad for _ in range(5)]
     time.sleep(1)
     return {"codes": codes, "kept_mb": round(target.memory_mb() - before_mb)}
 
 
 def held(target: Target) -> dict[str, Any]:
-    """A6: requests that hold the interpreter or the event loop, four at a time, while a client asks for the status."""
+    """A6: requests that hold the interpreter or the event loop, seven at a time, while a client asks for the status."""
     zipped = gzip.compress(b'{"instances": [' + b"1," * 20_000_000 + b"1]}")
     features = (
         b'{"signature_name": "classify", "examples": [{' + b",".join(b'"%d":1' % n for n in range(2_000_000)) + b"}]}"
     )
     strings = pb.PredictRequest(model_spec=pb.ModelSpec(name="text"))
-    _repeated(strings, "s", pb.DT_STRING, b"x")
+    repeated(strings, "s", pb.DT_STRING, value=b"x")
     complexes = pb.PredictRequest(model_spec=pb.ModelSpec(name="types", signature_name="complex128"))
-    _repeated(complexes, "x", pb.DT_COMPLEX128)
+    repeated(complexes, "x", pb.DT_COMPLEX128)
+    filled = pb.PredictRequest(model_spec=pb.ModelSpec(name="types", signature_name="float64"))
+    repeated(filled, "x", pb.DT_DOUBLE, (1, 2**21))
+    dense = pb.PredictRequest(model_spec=pb.ModelSpec(name="types", signature_name="float32"))
+    dense.inputs["x"].CopyFrom(to_proto(np.ones((1, 4_000_000), np.float32), content=True))
     sends = [
         lambda: target.post("half:predict", zipped, 20.0, content_encoding="gzip"),
         lambda: target.post("examples:classify", features, 20.0),
         lambda: target.call(PREDICT, strings.SerializeToString(), 20.0),
         lambda: target.call(PREDICT, complexes.SerializeToString(), 20.0),
+        lambda: target.call(PREDICT, filled.SerializeToString(), 20.0),
+        lambda: target.call(PREDICT, dense.SerializeToString(), 20.0),
         lambda: target.post("half:predict", b'{"instances": [' + b"[1.5]," * 800_000 + b"[1]]}", 20.0),
     ]
     found: Counter[str] = Counter()
@@ -85,7 +96,7 @@ def held(target: Target) -> dict[str, Any]:
             found[sends[index % len(sends)]()] += 1
 
     with probing(target.port, target.rest_port) as probe:
-        threads = [threading.Thread(target=attack, args=(n,)) for n in range(len(sends))]
+        threads = [low_priority(partial(attack, n)) for n in range(len(sends))]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -100,13 +111,3 @@ def _field(number: int, content: bytes) -> bytes:
         encoded.append(size & 0x7F | 0x80)
         size >>= 7
     return bytes(encoded) + bytes([size]) + content
-
-
-def _repeated(request: pb.PredictRequest, alias: str, data_type: Any, value: bytes | None = None) -> None:
-    """Put a tensor of shape [16384, 1024] with at most one value into a request."""
-    tensor = request.inputs[alias]
-    tensor.dtype = data_type
-    for size in (16384, 1024):
-        tensor.tensor_shape.dim.add(size=size)
-    if value is not None:
-        tensor.string_val.append(value)

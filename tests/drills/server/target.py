@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import resource
 import signal
 import subprocess
@@ -10,9 +11,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import grpc
 import psutil
@@ -26,6 +28,8 @@ CLASSIFY: Final = "/tensorflow.serving.PredictionService/Classify"
 RELOAD: Final = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
 UNLIMITED: Final = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
 MEMORY_BYTES: Final = 6 * 2**30  # what the server may allocate, so that an attack that succeeds spares the machine
+NICENESS: Final = 10  # of attackers
+WATCH_S: Final = 0.05  # interval at which memory is measured
 MODELS: Final = ("half", "types", "text", "examples", "slow")
 
 
@@ -72,11 +76,13 @@ class Target:
 
     def memory_mb(self) -> float:
         """Resident memory of the server and the processes that it has started."""
-        try:
+        return _resident_bytes(self._processes()) / 2**20
+
+    def _processes(self) -> list[psutil.Process]:
+        with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.process.pid)
-            return sum(p.memory_info().rss for p in [process, *process.children()]) / 2**20
-        except psutil.NoSuchProcess:
-            return 0.0
+            return [process, *process.children()]
+        return []
 
     def cpu_s(self) -> float:
         """CPU time of the server and of the processes that it has started, also of those that have ended."""
@@ -144,9 +150,20 @@ class Target:
             return None
 
     def _watch(self) -> None:
+        processes, listed_s = self._processes(), time.monotonic()
         while self._watching and self.process.poll() is None:
-            self._peak_mb = max(self._peak_mb, self.memory_mb())
-            time.sleep(0.02)
+            if time.monotonic() - listed_s > 0.5:  # listing all processes takes more time than the rest
+                processes, listed_s = self._processes(), time.monotonic()
+            self._peak_mb = max(self._peak_mb, _resident_bytes(processes) / 2**20)
+            time.sleep(WATCH_S)
+
+
+def _resident_bytes(processes: Sequence[psutil.Process]) -> int:
+    total = 0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            total += process.memory_info().rss
+    return total
 
 
 def reload_request(*models: tuple[str, str]) -> bytes:
@@ -154,6 +171,29 @@ def reload_request(*models: tuple[str, str]) -> bytes:
     for name, base_path in models:
         request.config.model_config_list.config.add(name=name, base_path=base_path, model_platform="tensorflow")
     return bytes(request.SerializeToString())
+
+
+def repeated(
+    request: pb.PredictRequest, alias: str, data_type: Any, shape: Sequence[int] = (16384, 1024), value: bytes = b""
+) -> None:
+    """Put a tensor into a request that has one value for all its elements, or none, which means zero."""
+    tensor = request.inputs[alias]
+    tensor.dtype = data_type
+    for size in shape:
+        tensor.tensor_shape.dim.add(size=size)
+    if value:
+        tensor.string_val.append(value)
+
+
+def low_priority(attack: Callable[[], None]) -> threading.Thread:
+    """Return a thread of an attacker. It yields the cores to the server, which elsewhere an attacker does not share."""
+
+    def run() -> None:
+        if sys.platform == "linux":  # where a priority is a thread's own
+            os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+        attack()
+
+    return threading.Thread(target=run, daemon=True)
 
 
 def _config(name: str, base_path: Path) -> str:
