@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
@@ -12,6 +13,10 @@ from serving.model_server.limits import Limits
 from serving.model_server.refusals import Refusals
 
 CHECK_INTERVAL_S: Final = 1.0
+ON_GONE: Final = "mnist_tfx.on_gone"
+"""Key of the scope for a function that is called when the client closes the connection, or its half of it (True)."""
+HALF_CLOSED: Final = "mnist_tfx.half_closed"
+"""Key of the scope: the client has closed its half of the connection."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -46,7 +51,8 @@ class LimitedProtocol(HttpToolsProtocol):
             return False
         self._cycles[-1].keep_alive = False
         for cycle in self._cycles:
-            cycle.message_event.set()  # `receive` returns an empty part of the body
+            cast(dict[str, Any], cycle.scope)[HALF_CLOSED] = True
+            _notify(cycle, half_closed=True)
         return True
 
     def _disconnect(self) -> None:
@@ -54,6 +60,7 @@ class LimitedProtocol(HttpToolsProtocol):
         for cycle in self._cycles:
             cycle.disconnected = True
             cycle.message_event.set()
+            _notify(cycle, half_closed=False)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -105,6 +112,12 @@ class LimitedProtocol(HttpToolsProtocol):
     def is_waiting(self) -> bool:
         """Return whether no request is being processed: the connection is idle, or headers are still arriving."""
         return self.cycle is None or self.cycle.response_complete
+
+
+def _notify(cycle: RequestResponseCycle, half_closed: bool) -> None:
+    on_gone: Callable[[bool], None] | None = cast(dict[str, Any], cycle.scope).get(ON_GONE)
+    if on_gone is not None:
+        on_gone(half_closed)
 
 
 class Connections:

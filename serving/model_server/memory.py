@@ -10,10 +10,10 @@ from contextlib import suppress
 from typing import Final
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of glibc
-MMAP_BYTES: Final = 2**20  # larger blocks are mapped, and unmapped when they are freed
-TRIM_BYTES: Final = 2**22  # of free memory at the end of a heap
-CHECK_S: Final = 0.05
-GROWTH_BYTES: Final = 2**26  # after which free memory is returned
+MMAP_BYTES: Final = 2**25  # larger blocks are mapped, and unmapped when they are freed; to map takes time
+TRIM_BYTES: Final = 2**25  # of free memory at the end of a heap
+CHECK_S: Final = 0.1
+GROWTH_BYTES: Final = 2**27  # after which free memory is returned; then all of it has to be mapped again
 MARGIN_BYTES: Final = 2**28  # of the bound: what arrives between two checks, and free memory
 
 

@@ -20,6 +20,7 @@ from serving.model_server import codec, data_plane
 from serving.model_server.codec import Body
 from serving.model_server.codec_pool import CodecPool
 from serving.model_server.errors import Code, ServingError, TooLargeError, invalid
+from serving.model_server.http_protocol import HALF_CLOSED, ON_GONE
 from serving.model_server.limits import LARGE_BYTES, LARGE_JSON_BYTES, Ticket
 from serving.model_server.rest_encode import encoded
 from serving.model_server.rest_inference import RestInference
@@ -140,23 +141,40 @@ class RestLayer:
 
     async def _while_connected(self, request: Request, ticket: Ticket, work: Coroutine[Any, Any, bytes]) -> bytes:
         """Return the result of `work`, which is cancelled when the client disconnects or the time is over."""
-        call, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        left = done = False
+
+        def leave(unless_started: bool = False) -> None:
+            nonlocal left
+            if not done and not left and not (unless_started and ticket.started()):
+                left = True
+                self._admission.cancelled(ticket)
+                task.cancel()
+
+        def on_gone(half_closed: bool) -> None:
+            if not half_closed or ticket.age_s() >= HALF_CLOSED_S:
+                leave()
+            else:  # the client has closed its half of the connection, or has left: TCP does not tell which
+                loop.call_later(HALF_CLOSED_S, leave, True)
+
+        request.scope[ON_GONE] = on_gone
+        if HALF_CLOSED in request.scope:
+            on_gone(True)
         try:
-            await asyncio.wait({call, gone}, timeout=self._timeout_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
-            half_closed = gone.done() and gone.result()["type"] == "http.request"
-            if not call.done() and half_closed and ticket.age_s() < HALF_CLOSED_S:
-                # The client has closed its half of the connection, or has left: TCP does not tell which.
-                await asyncio.wait({call}, timeout=HALF_CLOSED_S)
-                if ticket.started():
-                    await asyncio.wait({call}, timeout=ticket.remaining_ms() / 1000)
-            if call.done():
-                return call.result()
+            async with asyncio.timeout(self._timeout_ms / 1000):
+                return await work
+        except TimeoutError:
             self._admission.cancelled(ticket)
-            raise ClientDisconnect if gone.done() else TimeoutError
+            raise
+        except asyncio.CancelledError:
+            if not left:
+                raise
+            task.uncancel()
+            raise ClientDisconnect from None
         finally:
-            call.cancel()
-            gone.cancel()
-            del call  # its exception refers to this frame: they would keep each other alive
+            done = True
+            del request.scope[ON_GONE]
 
     @contextmanager
     def _counted(self, spec: pb.ModelSpec, api: str) -> Iterator[None]:
