@@ -56,9 +56,7 @@ def mcnemar(worse: int, better: int) -> float:
     return min(1.0, math.fsum(terms))
 
 
-def paired(
-    labels: npt.NDArray[np.int64], a_classes: npt.NDArray[np.int64], b_classes: npt.NDArray[np.int64]
-) -> Paired:
+def paired(labels: npt.NDArray[np.int64], a_classes: npt.NDArray[np.int64], b_classes: npt.NDArray[np.int64]) -> Paired:
     """Compare a second model `b` (the candidate) with a first `a` (the baseline) on the same examples.
 
     Args:
