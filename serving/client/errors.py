@@ -35,11 +35,11 @@ class ServingClientError(UserError):
         text: the server's message.
     """
 
-    advice: ClassVar[tuple[str, ...]] = ()  # text, and the command to print after it
+    advice: ClassVar[tuple[str, ...]] = ()  # text, and the words of a command to print after it
 
     def __init__(self, address: str, code: str, text: str) -> None:
-        advice = f"{self.advice[0]}: {command(*self.advice[1:])}" if self.advice else ""
-        super().__init__(f"{address}: {code}: {text}", advice)
+        says, words = self.advice[:1], self.advice[1:]
+        super().__init__(f"{address}: {code}: {text}", ": ".join([*says, *([command(*words)] if words else [])]))
         self.address, self.code, self.text = address, code, text
         self.args = (address, code, text)  # for pickling
 
@@ -67,19 +67,19 @@ class Unavailable(ServingClientError):
     """No server responds at the address, or it is starting or stopping."""
 
     exit_code = 5
-    advice = ("Is the server running? Start one", "serving", "up")
+    advice: ClassVar[tuple[str, ...]] = ("Is the server running? Start one", "serving", "up")
 
 
 class Overloaded(Unavailable):
     """The server refuses the request because it has too many."""
 
-    advice = "The server is overloaded: send fewer requests at once, or try again later."
+    advice = ("The server is overloaded: send fewer requests at once, or try again later.",)
 
 
 class Cancelled(ServingClientError):
     """The server, or a proxy, ended the request."""
 
-    advice = "The server ended the request, or this client was closed. Try again."
+    advice = ("The server ended the request, or this client was closed. Try again.",)
 
 
 class DeadlineExceeded(ServingClientError):
@@ -89,7 +89,7 @@ class DeadlineExceeded(ServingClientError):
 class ResourceExhausted(ServingClientError):
     """The request is larger than the server accepts, or there are too many requests at once."""
 
-    advice = "Send smaller requests, or fewer at once."
+    advice = ("Send smaller requests, or fewer at once.",)
 
 
 class Unimplemented(ServingClientError):
