@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from components.common.commands import command
-from components.common.errors import CHANGE_PERMISSIONS, DataAnomaliesError, InputError, from_os_error
+from components.common.errors import DataAnomaliesError, InputError, from_os_error
 from components.common.files import check_utf_8, write_durably
 from components.common.home import RESULT_FILE, Home
 from components.common.settings import REAL_MNIST
@@ -23,7 +22,8 @@ from components.common.signals import Stop
 from components.data import idx, mnist, split
 from components.data.idx import IdxFiles
 from components.data.mirrors import Report
-from pipeline.failure import DATABASE_LOCKED, explain
+from pipeline.failure import explain
+from pipeline.history import check_metadata
 from pipeline.output_capture import OutputCapture, captured
 from pipeline.progress import Progress, State
 from pipeline.settings import Settings
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from pipeline.gc import Collected
 
 log = logging.getLogger(__name__)
-LOCK_TIMEOUT_S: Final = 1.0
 Status = Literal["pushed", "not_blessed", "anomalies", "failed"]
 EXIT_CODES: dict[Status, int] = {"pushed": 0, "not_blessed": 3, "anomalies": 4, "failed": 1}
 
@@ -137,25 +136,6 @@ def latest_result(home: Home) -> Result:
         with suppress(OSError, ValueError, TypeError, RecursionError):  # damaged: try the one before
             return Result(**json.loads(path.read_text()))
     raise InputError(f"{home.root}: no finished run here", f"Start one: {command('pipeline', 'run')}")
-
-
-def check_metadata(database: Path) -> None:
-    """Refuse a database that SQLite cannot read, with a clearer message than ML Metadata's. Raises InputError."""
-    if not database.exists():
-        return
-    try:
-        with closing(sqlite3.connect(database, timeout=LOCK_TIMEOUT_S)) as connection:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.DatabaseError as e:
-        code = getattr(e, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without the extension
-        if code == sqlite3.SQLITE_BUSY:
-            raise InputError(*DATABASE_LOCKED) from e
-        if code not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            raise InputError(f"{database}: cannot be read ({e})", CHANGE_PERMISSIONS) from e
-        raise InputError(
-            f"{database}: not a usable SQLite database ({e})",
-            "Restore it, or move it away: the next run starts with an empty one; pushed versions stay.",
-        ) from e
 
 
 def collect_garbage(home: Home, keep_runs: int, *, dry_run: bool) -> Collected:
