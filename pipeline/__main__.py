@@ -20,7 +20,7 @@ if __name__ == "__main__":
 import typer  # noqa: E402
 
 from components.common import ROOT, command_line  # noqa: E402
-from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say  # noqa: E402
+from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say, say_next  # noqa: E402
 from components.common.errors import UserError  # noqa: E402
 from components.common.home import Home  # noqa: E402
 
@@ -77,7 +77,7 @@ def run(
     else:
         summary.show(result, home)
     if result.error:
-        print(result.error, file=sys.stderr)
+        print(command_line.wrapped(result.error), file=sys.stderr)
     raise typer.Exit(result.exit_code)
 
 
@@ -111,6 +111,7 @@ def validate(
         raise typer.Exit(proof.FAILED_EXIT_CODE)
     if not as_json:
         say(f"version {version} is valid: blessed, unchanged, and it predicts as in its evaluation")
+        say_next("serving", "query")
 
 
 @app.command()
@@ -165,6 +166,8 @@ def gc(
             keep_runs = settings_module.load(config).home.keep_runs
         collected = collect_garbage(Home(home.resolve()), keep_runs, dry_run=dry_run)
     say(collected.to_json() if as_json else f"{collected}\nhome {collected.home_size}")
+    if not as_json:
+        say_next("pipeline", "status")
 
 
 @app.command("compile")
@@ -194,6 +197,7 @@ def compile_(
         return
     say(f"{written['output']}: {len(written['nodes'])} tasks on {written['image']}")
     say("parameters of a run: " + ", ".join(f"{name} = {value}" for name, value in written["parameters"].items()))
+    say_next("pipeline", "submit", "--wait", *(["--package", output] if output != DEFAULT_PACKAGE else []))
 
 
 @app.command()

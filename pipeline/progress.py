@@ -11,10 +11,10 @@ from typing import Final, Literal, Self, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
+
+from pipeline import bars
 
 State = Literal["waiting", "running", "ran", "cached", "failed", "skipped"]
 
@@ -67,7 +67,7 @@ class Progress(logging.Handler):
         self._since = self._printed = 0.0
         self._final = False
         self._console = Console(file=stream, highlight=False)
-        self._bars = _step_bars(self._console)
+        self._bars = bars.steps(self._console)
         self._live = Live(
             console=self._console,
             get_renderable=self._shown,
@@ -171,13 +171,3 @@ def _said(node: Node) -> Text:
     detail = node.detail or (_ACTIVITY.get(node.id, "") if node.state == "running" else "")
     between = "; " if detail and node.reason else ""
     return Text(detail).append(f"{between}{node.reason}", "dim")
-
-
-def _step_bars(console: Console) -> Bars:
-    columns = TextColumn("  {task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), _Rate()
-    return Bars(*columns, TimeRemainingColumn(compact=True), TextColumn("left"), console=console, expand=True)
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")

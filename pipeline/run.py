@@ -21,7 +21,8 @@ from components.common.settings import REAL_MNIST
 from components.common.signals import Stop
 from components.data import idx, mnist, split
 from components.data.idx import IdxFiles
-from components.data.mirrors import Report
+from components.data.mirrors import Received, Report, no_bar
+from pipeline import bars
 from pipeline.failure import explain
 from pipeline.history import check_metadata
 from pipeline.output_capture import OutputCapture, captured
@@ -58,14 +59,15 @@ class Result:
         return json.dumps(asdict(self))
 
 
-def prepare_data(settings: Settings, home: Home, report: Report) -> IdxFiles:
+def prepare_data(settings: Settings, home: Home, report: Report, received: Received = no_bar) -> IdxFiles:
     """The checked IDX files of `data.source`; the real MNIST is downloaded. Raises InputError.
 
     Args:
         report: called with one line of progress or one warning at a time.
+        received: called as the bytes of a download arrive.
     """
     if settings.data.source == REAL_MNIST:
-        files = mnist.fetch_mnist(home.data(REAL_MNIST), report)
+        files = mnist.fetch_mnist(home.data(REAL_MNIST), report, received=received)
     else:
         check_utf_8(Path(settings.data.source))
         files = idx.locate(Path(settings.data.source))
@@ -95,7 +97,8 @@ def execute(settings: Settings, home: Home, stop: Stop, *, lines_to_stderr: bool
         with _writable(home), captured(logs) as capture:
             stream = capture.stderr if lines_to_stderr else capture.stdout
             check_metadata(home.metadata)
-            files = prepare_data(settings, home, lambda line: print(line, file=stream))
+            with bars.downloads(stream) as (report, received):
+                files = prepare_data(settings, home, report, received)
             try:
                 _run(settings, home, files, result, capture, stream, stop, started)
             except Exception as e:  # outside of any node: imports, wiring, MLMD
@@ -182,12 +185,12 @@ def _run(
     stop: Stop,
     started: float,
 ) -> None:
-    print("starting TFX, TensorFlow and Beam", file=stream)
-    from tfx.orchestration import metadata
+    with bars.waiting(stream, "starting TFX, TensorFlow and Beam"):
+        from tfx.orchestration import metadata
 
-    from components.training import distribution
-    from pipeline import integrity, lineage, local_runner
-    from pipeline.dag import create_pipeline
+        from components.training import distribution
+        from pipeline import integrity, lineage, local_runner
+        from pipeline.dag import create_pipeline
 
     # For the Trainer; here, because another node may be the first to use TensorFlow.
     distribution.divide_cores(settings.train.shards)

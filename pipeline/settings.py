@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.common import ROOT
 from components.common.errors import InputError, UsageError
 from components.common.settings import (
     DataSettings,
@@ -87,7 +88,10 @@ def _resolve(path: str, origin: str) -> tuple[str, str, Any]:
     known = _known_keys()
     if path not in known:
         near = difflib.get_close_matches(path, known, n=1, cutoff=0.0)[0]
-        raise UsageError(f"unknown setting '{path}' ({origin})", f"The nearest is '{near}'. All: {', '.join(known)}")
+        raise UsageError(
+            f"unknown setting '{path}' ({origin})",
+            f"The nearest is '{near}'. All, with their meaning: {ROOT / 'configs' / 'default.toml'}",
+        )
     section, key = path.split(".")
     return section, key, known[path]
 

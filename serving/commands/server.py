@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
-from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
+from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say, say_next
 from components.common.ports import version_states
 from serving.launch.backends import Preferred
 
@@ -72,6 +72,7 @@ def up(
     say(f"versions: {_list_states(states)}")
     say(f"gRPC 127.0.0.1:{running.grpc_port}, REST http://127.0.0.1:{running.rest_port}/v1/models/mnist")
     say(f"{running}, log: {running.log_file}")
+    say_next("serving", "query")
 
 
 def down(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
@@ -86,6 +87,7 @@ def down(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
         say(json.dumps({"stopped": stopped is not None, "pid": stopped.pid if stopped else None}))
     else:
         say(f"stopped {stopped}" if stopped else "no server is running in this home")
+        say_next("serving", "up")
 
 
 def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
@@ -113,6 +115,7 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     say(f"answers: {', '.join(f'{label} {number}' for label, number in served.items()) or 'none'}")
     if release.pending:
         say("in progress or killed: {action} {version} (run the command again to finish)".format(**release.pending))
+    say_next("serving", "query")
 
 
 def signatures(

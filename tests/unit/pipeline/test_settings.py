@@ -41,6 +41,13 @@ def test_overrides_win_and_keep_their_types() -> None:
     assert loaded.beam.args == ("--x=1",)
 
 
+def test_an_unknown_key_is_answered_in_a_few_lines() -> None:
+    with pytest.raises(UsageError) as error:
+        settings.load(DEFAULT, ["gate.min_acuracy=0.5"])
+    assert "gate.min_accuracy" in str(error.value) and str(DEFAULT) in str(error.value)
+    assert len(str(error.value)) < 200 + len(str(DEFAULT))  # not every setting there is
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [
