@@ -13,7 +13,7 @@ from components.validation.verdict import Check
 from components.versions import manifest
 from components.versions.release import pushed_versions, read_release, version_folder
 from pipeline.run import Result
-from pipeline.verdict_table import verdict_table
+from pipeline.verdict_table import against_baseline, verdict_table
 
 
 def show(result: Result, home: Path) -> None:
@@ -24,7 +24,10 @@ def show(result: Result, home: Path) -> None:
     say(wrapped(f"seconds {result.seconds:.1f} = {' + '.join(shares)}"))
     states = {node["id"]: node["state"] for node in result.nodes}
     if result.checks and (states.get("Evaluator") == "ran" or not result.blessed):
-        Console(highlight=False).print(verdict_table([Check(**check) for check in result.checks]))
+        checks = [Check(**check) for check in result.checks]
+        Console(highlight=False).print(verdict_table(checks))
+        for line in against_baseline(checks):
+            say(line)
     if result.metrics:
         say(wrapped(", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())))
     if result.pushed_version is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from statistics import NormalDist
 from typing import NamedTuple
@@ -54,6 +55,18 @@ def mcnemar(worse: int, better: int) -> float:
     log_all = math.lgamma(n + 1) - n * math.log(2)
     terms = (math.exp(log_all - math.lgamma(k + 1) - math.lgamma(n - k + 1)) for k in range(worse, n + 1))
     return min(1.0, math.fsum(terms))
+
+
+def allowed_loss(discordant: int, level: float) -> int:
+    """The largest `worse - better` that is not beyond chance: `mcnemar(worse, better) > level`.
+
+    Args:
+        discordant: worse + better.
+    """
+    beyond = bisect.bisect_left(
+        range(discordant + 1), True, key=lambda worse: mcnemar(worse, discordant - worse) <= level
+    )
+    return 2 * (beyond - 1) - discordant
 
 
 def paired(labels: npt.NDArray[np.int64], a_classes: npt.NDArray[np.int64], b_classes: npt.NDArray[np.int64]) -> Paired:
