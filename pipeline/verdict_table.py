@@ -36,9 +36,8 @@ def against_baseline(checks: Sequence[Check]) -> list[str]:
     """A line that says whether the model is worse than the baseline beyond chance; [] if they were not compared."""
     lines = []
     for check in checks:
-        if check.p_worse is not None and check.baseline is not None:
-            change = check.value - check.baseline
+        if check.p_worse is not None and check.delta is not None:
             chance = "beyond chance" if check.p_worse <= CHANCE else "which can be chance"
-            found = f"{chance} (McNemar, p {check.p_worse:.2g})" if change < 0 else "not worse"
-            lines.append(f"accuracy {change:+.4f} against the baseline: {found}")
+            found = f"{chance} (McNemar, p {check.p_worse:.2g})" if check.delta < 0 else "not worse"
+            lines.append(f"accuracy {check.delta:+.4f} against the baseline: {found}")
     return lines

@@ -41,6 +41,10 @@ class Check:
     class_name: str = ""
 
     @property
+    def delta(self) -> float | None:
+        return None if self.baseline is None else self.value - self.baseline
+
+    @property
     def margin(self) -> float:
         """How far the value is on the passing side of the bound."""
         return self.bound - self.value if self.at_most else self.value - self.bound
