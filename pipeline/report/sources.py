@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList as Statistics
 
 from components.common import contract
+from components.common.class_names import class_names
 from components.common.errors import InputError
 from components.common.home import RESULT_FILE, Home
 from components.validation import reference_predictions
@@ -112,11 +113,11 @@ class Sources:
 
     @functools.cached_property
     def class_names(self) -> list[str]:
-        """A name for each class."""
+        """A name for each class, the number if it has none."""
         classes = int((self.run.settings or {}).get("data", {}).get("classes", 10))
         if self.predictions is not None:
             classes = self.predictions.probabilities.shape[1]
-        return [str(number) for number in range(classes)]
+        return class_names(self.run.settings or {}, classes)
 
     @functools.cached_property
     def baseline_version(self) -> str | None:
