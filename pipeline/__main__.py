@@ -46,6 +46,14 @@ def run(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; repeatable.")
     ] = None,
+    only_plan: Annotated[bool, typer.Option("--plan", help="Only say what would run and why; change nothing.")] = False,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="NODE", help="Run this node and all after it, cached or not.")
+    ] = None,
+    without_cache: Annotated[
+        list[str] | None,
+        typer.Option("--no-cache", metavar="NODE", help="Run this node, cached or not, and what reads it; repeatable."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole pipeline: data, statistics, training, evaluation, push.
@@ -54,14 +62,18 @@ def run(
 
     Example: mnist-pipeline run --set train.steps=500 --set data.source=/data/fashion
     """
+    from pipeline import plan, summary
     from pipeline import settings as settings_module
-    from pipeline import summary
-    from pipeline.run import execute, refused
+    from pipeline.run import execute, refused, with_full_paths
 
-    stop = context.obj
+    stop, place = context.obj, Home(home.resolve())
     try:
-        settings = settings_module.load(config, overrides or [])
-        result = execute(settings, Home(home.resolve()), stop, lines_to_stderr=as_json, started=STARTED)
+        settings = with_full_paths(settings_module.load(config, overrides or []))
+        forced = plan.forced(first, without_cache or [])
+        if only_plan:
+            say(plan.described(plan.plan(settings, place, forced), as_json=as_json))
+            return
+        result = execute(settings, place, stop, forced, lines_to_stderr=as_json, started=STARTED)
     except UserError as e:
         if as_json:
             say(refused(str(e), e.exit_code).to_json())

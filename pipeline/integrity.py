@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -39,13 +39,12 @@ def remember(artifacts: list[mlmd.Artifact], root: Path) -> None:
         (root / LISTINGS / f"{artifact.id}.json").write_text(json.dumps(listing(Path(artifact.uri))))
 
 
-def damage(artifact: mlmd.Artifact, root: Path) -> str | None:
-    """What is wrong with an artifact's files; None if they match the record."""
-    folder = Path(artifact.uri)
+def damage(artifact_id: int, folder: Path, root: Path) -> str | None:
+    """What is wrong with the files of an artifact; None if they match the record."""
     if not folder.exists():
         return "is gone"
     try:
-        before = json.loads((root / LISTINGS / f"{artifact.id}.json").read_text())
+        before = json.loads((root / LISTINGS / f"{artifact_id}.json").read_text())
     except (OSError, ValueError):
         return None  # no record: the run was killed before writing it, or the artifact is older than this check
     now = listing(folder)
@@ -58,7 +57,7 @@ def forget_damaged(store: MetadataStore, root: Path) -> list[str]:
     damaged, lines = [], []
     for artifact in store.get_artifacts():
         if artifact.state == mlmd.Artifact.LIVE and Path(artifact.uri).is_relative_to(root):
-            problem = damage(artifact, root)
+            problem = damage(artifact.id, Path(artifact.uri), root)
             if problem:
                 artifact.state = mlmd.Artifact.DELETED
                 damaged.append(artifact)
@@ -174,6 +173,11 @@ def unverified_versions(store: MetadataStore, base: Path) -> UnverifiedVersions:
             gone.append(push)
     if gone:
         store.put_artifacts(gone)
+    return compared(recorded, base)
+
+
+def compared(recorded: Mapping[str, str], base: Path) -> UnverifiedVersions:
+    """Compare the versions below `base` with the hash of the manifest of each pushed version, by number."""
     found = UnverifiedVersions([], [])
     for number in publish.versions(base) if base.is_dir() else []:
         record = recorded.get(str(number))

@@ -6,10 +6,10 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -25,7 +25,9 @@ from components.data.mirrors import Received, Report, no_bar
 from pipeline import bars
 from pipeline.failure import explain
 from pipeline.history import check_metadata
+from pipeline.node_keys import node_keys
 from pipeline.output_capture import OutputCapture, captured
+from pipeline.plan import Planner, data_sha256
 from pipeline.progress import Progress, State
 from pipeline.settings import Settings
 
@@ -54,6 +56,9 @@ class Result:
     drift: list[str] = field(default_factory=list)
     error: str | None = None
     exit_code: int = 1
+    started_utc: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    data_sha256: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -76,11 +81,15 @@ def prepare_data(settings: Settings, home: Home, report: Report, received: Recei
     return files
 
 
-def execute(settings: Settings, home: Home, stop: Stop, *, lines_to_stderr: bool, started: float) -> Result:
+def execute(
+    settings: Settings, home: Home, stop: Stop, forced: Mapping[str, str], *, lines_to_stderr: bool, started: float
+) -> Result:
     """Run the pipeline once in `home`.
 
     Args:
+        settings: with full paths, as `with_full_paths` returns them.
         stop: ends the run.
+        forced: nodes that run whatever the cache has, with the reason: see plan.forced.
         lines_to_stderr: print progress on stderr, because --json needs stdout.
         started: time.monotonic() of the process's start, from which `seconds` counts.
 
@@ -88,19 +97,18 @@ def execute(settings: Settings, home: Home, stop: Stop, *, lines_to_stderr: bool
         InputError: data or home are unusable. Later errors are in the Result.
         KeyboardInterrupt: a signal has arrived; nothing is pushed after it.
     """
-    source = settings.data.source
-    if source != REAL_MNIST:  # the manifest names the data; later commands may run in another folder
-        settings = replace(settings, data=replace(settings.data, source=str(Path(source).expanduser().resolve())))
     with home.exclusive():
         run_id = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
-        result, logs = Result(run_id), home.logs(run_id)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        result, logs = Result(run_id, started_utc=now, settings=asdict(settings)), home.logs(run_id)
         with _writable(home), captured(logs) as capture:
             stream = capture.stderr if lines_to_stderr else capture.stdout
             check_metadata(home.metadata)
             with bars.downloads(stream) as (report, received):
                 files = prepare_data(settings, home, report, received)
+            result.data_sha256 = data_sha256(settings)
             try:
-                _run(settings, home, files, result, capture, stream, stop, started)
+                _run(settings, home, files, forced, result, capture, stream, stop, started)
             except Exception as e:  # outside of any node: imports, wiring, MLMD
                 log.exception("the run failed")
                 stop.check()  # libraries wrap the exception of a signal in their own
@@ -110,6 +118,14 @@ def execute(settings: Settings, home: Home, stop: Stop, *, lines_to_stderr: bool
                 save(result, logs)
             _collect(home, settings.home.keep_runs, stream)
     return result
+
+
+def with_full_paths(settings: Settings) -> Settings:
+    """The same settings in any folder: the manifest names the data, and later commands may run elsewhere."""
+    source = settings.data.source
+    if source == REAL_MNIST:
+        return settings
+    return replace(settings, data=replace(settings.data, source=str(Path(source).expanduser().resolve())))
 
 
 def refused(error: str, exit_code: int) -> Result:
@@ -179,6 +195,7 @@ def _run(
     settings: Settings,
     home: Home,
     files: IdxFiles,
+    forced: Mapping[str, str],
     result: Result,
     capture: OutputCapture,
     stream: TextIO,
@@ -210,14 +227,18 @@ def _run(
     result.startup_seconds = round(time.monotonic() - started, 2)
 
     with Progress([node.pipeline_node.node_info.id for node in ir.nodes], stream) as progress:
-        runner = local_runner.LocalRunner(_Screen(progress, capture), home.artifacts, unverified, stop)
+        planner = Planner(home, settings, node_keys(settings, home, result.data_sha256), unverified, forced)
+        runner = local_runner.LocalRunner(_Screen(progress, capture), planner, stop)
         try:
             runner.run_with_ir(ir)
         except local_runner.NodeFailedError as e:
             cause = e.__cause__ or e
             result.status = "anomalies" if isinstance(cause, DataAnomaliesError) else "failed"
             result.error, result.exit_code = explain(e.node_id, cause, e.log_file)
-    result.nodes = [{"id": n.id, "state": n.state, "seconds": round(n.seconds, 2)} for n in progress.nodes]
+    result.nodes = [
+        {"id": node.id, "state": node.state, "seconds": round(node.seconds, 2), "reason": node.reason}
+        for node in progress.nodes
+    ]
 
     with metadata.Metadata(pipeline.metadata_connection_config) as handle:
         outcome = lineage.outcome(handle.store, runner.execution_ids)
@@ -249,5 +270,5 @@ class _Screen:
         self._progress.start(node_id)
         return self._capture.to(node_id)
 
-    def node_finished(self, node_id: str, state: State) -> None:
-        self._progress.finish(state)
+    def node_finished(self, node_id: str, state: State, reason: str) -> None:
+        self._progress.finish(state, reason=reason)
