@@ -16,11 +16,11 @@ from components.common.settings import REAL_MNIST
 from components.data import accepted, idx, mnist
 from components.data.idx import IdxFiles
 from components.versions import manifest, publish
-from pipeline import history, integrity
+from pipeline import history, unchanged
 from pipeline.history import Artifact, Execution, History
-from pipeline.integrity import UnverifiedVersions
 from pipeline.node_keys import PARAMETER, USED, NodeKey, differences, listed, node_keys
 from pipeline.settings import Settings
+from pipeline.unchanged import UnverifiedVersions
 
 NODES: Final = tuple(USED)
 # Properties of artifacts: of the Baseline's model, of the ExampleValidator's anomalies, of the Pusher's PushedModel.
@@ -99,7 +99,7 @@ class Planner:
             known = properties.get(artifact.id, {})
             if (destination := known.get(_DESTINATION)) and not Path(destination).exists():
                 return f"version {Path(destination).name} is gone"
-            if problem := integrity.damage(artifact.id, artifact.folder, self.home.artifacts):
+            if problem := unchanged.damage(artifact.id, artifact.folder, self.home.artifacts):
                 return f"output {artifact.type} {problem}"
             if not artifact.live:
                 return f"output {artifact.type} was removed"
@@ -186,7 +186,7 @@ def _unverified(home: Home, past: History | None) -> UnverifiedVersions:
     recorded = {
         known["pushed_version"]: known.get(MANIFEST_PROPERTY, "") for known in pushed if known["pushed_version"]
     }
-    return integrity.compared(recorded, home.serving_model)
+    return unchanged.compared(recorded, home.serving_model)
 
 
 def _flat(artifacts: Mapping[str, list[Any]]) -> list[Artifact]:

@@ -17,12 +17,12 @@ from components.common.signals import Stop
 from components.validation.verdict import Verdict
 from pipeline import lineage
 from pipeline.dag import create_pipeline
-from pipeline.integrity import UnverifiedVersions
 from pipeline.local_runner import LocalRunner, NodeFailedError, compiled
 from pipeline.node_keys import node_keys
 from pipeline.plan import Planner, data_sha256
 from pipeline.run import prepare_data
 from pipeline.settings import Settings
+from pipeline.unchanged import UnverifiedVersions
 
 DATA_NODES = ("ExampleGen", "Schema", "StatisticsGen", "ExampleValidator")
 _NUMBERS = itertools.count()
