@@ -12,7 +12,7 @@ $(foreach name,$(.VARIABLES),$(if $(findstring .,$(name)),$(if $(filter command,
   $(error $(name) is a setting, not a variable of make: make $(MAKECMDGOALS) ARGS="--set $(name)=$($(name))"))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock protos pipeline serve query validate stop gc kubeflow kubeflow-submit image test test-unit test-containers lint coverage bench drills clean
+.PHONY: help setup lock protos pipeline report serve query validate stop gc kubeflow kubeflow-submit image test test-unit test-containers lint coverage bench drills clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ setup: ## Create .venv from requirements.lock; all others do so first
 
 pipeline: setup ## Run it all: data, statistics, training, evaluation, push
 	@$(VENV)/python -m pipeline run --config $(CONFIG) $(ARGS)
+
+report: setup ## Write the page of the latest run, and open or name it
+	@$(VENV)/python -m pipeline report $(ARGS)
 
 serve: setup ## Serve the pushed model: in a container, else embedded
 	@$(VENV)/python -m serving up $(ARGS)

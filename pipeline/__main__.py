@@ -154,6 +154,39 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
 
 
 @app.command()
+def report(
+    run: Annotated[
+        str, typer.Argument(metavar="[RUN]", help="A run's id or its beginning, a pushed version, latest or previous.")
+    ] = "latest",
+    home: HomeOption = DEFAULT_HOME,
+    show: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Open it in a browser; default: if there is a desktop.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the HTML report of a run, and open it or print its address.
+
+    Every run writes its own; this writes it again, with what the home still has.
+
+    Example: mnist-pipeline report latest
+    """
+    import os
+    import webbrowser
+
+    from pipeline import report as report_module
+
+    with _errors_in_json(as_json):
+        path = report_module.write(Home(home.resolve()), run)
+    if as_json:
+        say(json.dumps({"run_id": path.stem, "report": str(path)}))
+        return
+    say(path.as_uri())
+    desktop = sys.stdout.isatty() and any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if show or (show is None and (desktop or (sys.platform == "darwin" and sys.stdout.isatty()))):
+        webbrowser.open(path.as_uri())
+
+
+@app.command()
 def gc(
     home: HomeOption = DEFAULT_HOME,
     config: ConfigOption = DEFAULT_CONFIG,

@@ -22,7 +22,7 @@ from components.common.signals import Stop
 from components.data import idx, mnist, split
 from components.data.idx import IdxFiles
 from components.data.mirrors import Received, Report, no_bar
-from pipeline import bars
+from pipeline import bars, peak_memory
 from pipeline.failure import explain
 from pipeline.history import check_metadata
 from pipeline.node_keys import node_keys
@@ -54,6 +54,7 @@ class Result:
     seconds: float = 0.0
     startup_seconds: float = 0.0
     drift: list[str] = field(default_factory=list)
+    environment: dict[str, dict[str, str]] = field(default_factory=dict)
     error: str | None = None
     exit_code: int = 1
     started_utc: str | None = None
@@ -116,6 +117,7 @@ def execute(
             result.seconds = round(time.monotonic() - started, 2)
             with suppress(InputError, OSError):  # a full disk: only `status` lacks this run
                 save(result, logs)
+            _report(home, run_id, stream)
             _collect(home, settings.home.keep_runs, stream)
     return result
 
@@ -168,6 +170,17 @@ def collect_garbage(home: Home, keep_runs: int, *, dry_run: bool) -> Collected:
         return gc.collect(home, keep_runs, dry_run=dry_run)
 
 
+def _report(home: Home, run_id: str, stream: TextIO) -> None:
+    """Write the report. A failure is only reported: the run has its result."""
+    try:
+        from pipeline import report
+
+        report.write(home, run_id)
+    except Exception as e:
+        log.exception("no report")
+        print(f"no report was written: {str(e).splitlines()[0] if str(e) else type(e).__name__}", file=stream)
+
+
 def _collect(home: Home, keep_runs: int, stream: TextIO) -> None:
     """Remove what older runs left. A failure is only reported: the run has its result, and the next one tries again."""
     try:
@@ -208,6 +221,7 @@ def _run(
         from components.training import distribution
         from pipeline import integrity, lineage, local_runner
         from pipeline.dag import create_pipeline
+        from pipeline.report import environment
 
     # For the Trainer; here, because another node may be the first to use TensorFlow.
     distribution.divide_cores(settings.train.shards)
@@ -224,11 +238,13 @@ def _run(
         unverified = integrity.unverified_versions(handle.store, home.serving_model)
     for number in unverified.tampered:
         print(f"version {number} differs from what was pushed: it is left as it is", file=stream)
+    result.environment = environment.measure()
     result.startup_seconds = round(time.monotonic() - started, 2)
 
     with Progress([node.pipeline_node.node_info.id for node in ir.nodes], stream) as progress:
+        screen = _Screen(progress, capture)
         planner = Planner(home, settings, node_keys(settings, home, result.data_sha256), unverified, forced)
-        runner = local_runner.LocalRunner(_Screen(progress, capture), planner, stop)
+        runner = local_runner.LocalRunner(screen, planner, stop)
         try:
             runner.run_with_ir(ir)
         except local_runner.NodeFailedError as e:
@@ -236,7 +252,13 @@ def _run(
             result.status = "anomalies" if isinstance(cause, DataAnomaliesError) else "failed"
             result.error, result.exit_code = explain(e.node_id, cause, e.log_file)
     result.nodes = [
-        {"id": node.id, "state": node.state, "seconds": round(node.seconds, 2), "reason": node.reason}
+        {
+            "id": node.id,
+            "state": node.state,
+            "seconds": round(node.seconds, 2),
+            "reason": node.reason,
+            "peak_mb": screen.peaks_mb.get(node.id),
+        }
         for node in progress.nodes
     ]
 
@@ -260,15 +282,19 @@ def _run(
 
 
 class _Screen:
-    """Shows the runner's events in the table, and switches the log file."""
+    """Shows the runner's events in the table, switches the log file, and measures the peak memory of each node."""
 
     def __init__(self, progress: Progress, capture: OutputCapture) -> None:
         self._progress = progress
         self._capture = capture
+        self._measured = False
+        self.peaks_mb: dict[str, int | None] = {}
 
     def node_started(self, node_id: str) -> Path:
+        self._measured = peak_memory.reset()
         self._progress.start(node_id)
         return self._capture.to(node_id)
 
     def node_finished(self, node_id: str, state: State, reason: str) -> None:
+        self.peaks_mb[node_id] = peak_memory.peak_mb() if self._measured else None
         self._progress.finish(state, reason=reason)

@@ -9,6 +9,7 @@ from rich.console import Console
 from components.common.command_line import say, say_next, wrapped
 from components.common.commands import command
 from components.common.errors import InputError
+from components.common.home import Home
 from components.validation.verdict import Check
 from components.versions import manifest
 from components.versions.release import pushed_versions, read_release, version_folder
@@ -30,6 +31,9 @@ def show(result: Result, home: Path) -> None:
             say(line)
     if result.metrics:
         say(wrapped(", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items())))
+    report = Home(home).report(str(result.run_id))
+    if report.is_file():
+        say(f"report: {report}")
     if result.pushed_version is None:
         if result.error is None:
             say("nothing was pushed; what was served before stays")

@@ -20,6 +20,7 @@ EXIT_ENVIRONMENT: Final = 5
 VENV_BIN: Final = ROOT / ".venv" / "bin"
 MAKE_TARGETS: Final = {
     ("pipeline", "run"): "pipeline",
+    ("pipeline", "report"): "report",
     ("pipeline", "validate"): "validate",
     ("serving", "up"): "serve",
     ("serving", "down"): "stop",

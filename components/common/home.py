@@ -45,6 +45,9 @@ class Home:
     def logs(self, run_id: str) -> Path:
         return self.root / "logs" / run_id
 
+    def report(self, run_id: str) -> Path:
+        return self.root / "reports" / f"{run_id}.html"
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Lock the home for one run. The kernel releases the lock when the process ends, even if it is killed.

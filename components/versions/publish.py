@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
+from components.common import contract
 from components.common.errors import InputError
 from components.common.files import locked, sync
 from components.versions import manifest
@@ -17,6 +18,7 @@ from components.versions.manifest import Manifest
 TEMPORARY: Final = ".pushing-"  # TensorFlow Serving ignores folders whose name is not a number
 DELETED: Final = ".deleting-"
 LOCK_FILE: Final = ".push.lock"  # held while versions are added, deleted or chosen; no other lock is taken meanwhile
+DOCUMENTS: Final = (contract.MODEL_CARD_FILE, contract.README_FILE)  # not of the model: a push adds them
 MAX_VERSION: Final = 2**63 - 1  # TensorFlow Serving's int64
 
 
@@ -26,6 +28,7 @@ def publish(
     now_s: int,
     describe: Callable[[int, dict[str, str]], Manifest] | None = None,
     tampered: Collection[int] = (),
+    documents: Callable[[int], Mapping[str, str]] = lambda _: {},
 ) -> Path:
     """Copy the SavedModel `model` to `base/<version>`, which appears with one rename.
 
@@ -37,6 +40,7 @@ def publish(
         base: the folder that TensorFlow Serving watches; created if missing.
         now_s: seconds since the epoch; the version number, unless `base` has an equal or higher one.
         describe: returns the manifest for a version and the SHA-256 of each file; None writes no manifest.
+        documents: returns texts about a version, by name in DOCUMENTS, which are written beside the model.
         tampered: versions known to differ from what was pushed, whatever their manifest says.
 
     Returns:
@@ -64,8 +68,10 @@ def publish(
             if copied != files:
                 different = sorted(name for name in files if copied.get(name) != files[name])
                 raise InputError(f"{temporary}: {', '.join(different)} differ after copying", "Check the disk.")
+            for name, text in documents(version).items():
+                (temporary / name).write_text(text)
             if describe is not None:
-                manifest.write(describe(version, files), temporary)
+                manifest.write(describe(version, manifest.file_hashes(temporary)), temporary)
             for root, _, names in os.walk(temporary, topdown=False):
                 for path in (Path(root, name) for name in [*names, ""]):  # "" is the folder itself
                     mode = path.stat().st_mode
@@ -141,6 +147,7 @@ def _delete(path: Path) -> None:
 
 def _is_unchanged(version: Path, files: dict[str, str]) -> bool:
     try:
-        return manifest.verify(version).files == files
+        pushed = manifest.verify(version).files
+        return {name: sha256 for name, sha256 in pushed.items() if name not in DOCUMENTS} == files
     except InputError:
         return False

@@ -18,7 +18,7 @@ def write(home: Home, run_id: str) -> Path:
         UsageError: it has no run of this name.
     """
     sources = Sources.of(home, run_id)
-    path = home.root / "reports" / f"{sources.run.run_id}.html"
+    path = home.report(sources.run.run_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_durably(path, page.render(sources))
     return path

@@ -19,7 +19,8 @@ MAX_CLASSES: Final = 30  # those with the lowest F1
 MAX_PER_CELL: Final = 20
 MAX_MISTAKES: Final = 50
 MAX_CHANGED: Final = 40  # each way
-MAX_PICTURES: Final = 2000  # in all cells, some 0.4 kB each: the page must stay below 1.5 MB
+MAX_CHARACTERS: Final = 600_000  # of the pictures in all cells: the page must stay below 1.5 MB
+MARKUP_CHARACTERS: Final = 130  # around a picture
 BINS: Final = 10
 HEAT_LEVELS: Final = 9
 Indices = npt.NDArray[np.int64]
@@ -214,11 +215,11 @@ def _cells(
     predicted = answers.probabilities.argmax(axis=1)
     for index in wrong:
         per_cell.setdefault((int(answers.labels[index]), int(predicted[index])), []).append(index)
-    left, pictures = MAX_PICTURES, {}
+    left, pictures = MAX_CHARACTERS, {}
     for (i, j), indices in sorted(per_cell.items(), key=lambda item: -len(item[1])):
-        if i in shown and j in shown:
-            pictures[i, j] = _pictures(answers, names, indices[: min(MAX_PER_CELL, left)])
-            left -= len(pictures[i, j])
+        if i in shown and j in shown and left > 0:
+            pictures[i, j] = _pictures(answers, names, indices[:MAX_PER_CELL])
+            left -= sum(len(picture.uri) + MARKUP_CHARACTERS for picture in pictures[i, j])
     most = max((len(indices) for indices in per_cell.values()), default=1)
 
     def cell(i: int, j: int) -> Cell:

@@ -11,7 +11,7 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pipeline import records
-from pipeline.report import data, environment, errors, graph, training, verdict
+from pipeline.report import card, data, environment, errors, graph, training, verdict
 from pipeline.report.sources import Sources
 
 TEMPLATES: Final = Path(__file__).with_name("templates")
@@ -43,6 +43,7 @@ def render(sources: Sources) -> str:
             confident_errors=errors.errors_by_confidence(found.bins) if found else None,
             baseline_version=sources.baseline_version,
             lineage=graph.lineage(run.version, shown.serving, sources.executions, sources.data_sha256),
+            card=card.section(sources),
             environment=environment.section(sources),
             lacks=sources.lacks
             | ({f"baseline's {what}": why for what, why in baseline.lacks.items()} if baseline else {}),

@@ -64,7 +64,7 @@ class Chart:
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Round numbers that cover [low, high], some `count` of them."""
-    if not high > low:
+    if not high - low > 1e-6 * max(abs(low), abs(high), 1e-3):
         low, high = low - 0.5, high + 0.5
     raw = (high - low) / count
     magnitude = 10.0 ** math.floor(math.log10(raw))
