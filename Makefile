@@ -12,7 +12,8 @@ $(foreach name,$(.VARIABLES),$(if $(findstring .,$(name)),$(if $(filter command,
   $(error $(name) is a setting, not a variable of make: make $(MAKECMDGOALS) ARGS="--set $(name)=$($(name))"))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock protos pipeline report serve query validate stop gc kubeflow kubeflow-submit image test test-unit test-containers lint coverage bench drills clean
+.PHONY: help setup lock protos pipeline report serve query validate stop gc doctor kubeflow kubeflow-submit image test test-unit \
+  test-containers lint coverage bench drills clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-15s %s\n", $$1, $$2}'
@@ -46,6 +47,9 @@ stop: setup ## Stop the server
 
 gc: setup ## Remove artifacts and logs of older runs (home.keep_runs)
 	@$(VENV)/python -m pipeline gc --config $(CONFIG) $(ARGS)
+
+doctor: ## Check machine, packages, data and home: what to repair
+	@$(or $(wildcard $(VENV)/python),$(PYTHON)) -m pipeline doctor $(ARGS)
 
 kubeflow: setup ## Compile for Kubeflow Pipelines: IMAGE=name:tag
 	@$(VENV)/python -m pipeline compile --config $(CONFIG) --set kubeflow.image=$(IMAGE) $(ARGS)

@@ -23,6 +23,7 @@ from components.common import ROOT, command_line  # noqa: E402
 from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say, say_next  # noqa: E402
 from components.common.errors import UserError  # noqa: E402
 from components.common.home import Home  # noqa: E402
+from pipeline.doctor import command as doctor  # noqa: E402
 
 DEFAULT_CONFIG = ROOT / "configs" / "default.toml"
 
@@ -309,6 +310,9 @@ def submit(
     if result.error:
         print(result.error, file=sys.stderr)
     raise typer.Exit(result.exit_code)
+
+
+doctor.add_to(app)
 
 
 @contextmanager

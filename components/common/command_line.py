@@ -69,12 +69,16 @@ def say_next(program: str, subcommand: str, *arguments: object) -> None:
     say(f"next: {commands.command(program, subcommand, *arguments)}")
 
 
-def wrapped(text: str) -> str:
-    """The text with lines broken between words if stdout is a terminal; else each stays one line, for grep."""
+def wrapped(text: str, indent: str = "  ") -> str:
+    """The text with lines broken between words if stdout is a terminal; else each stays one line, for grep.
+
+    Args:
+        indent: of continued lines.
+    """
     if not sys.stdout.isatty():
         return text
     width = shutil.get_terminal_size().columns
-    rows = (textwrap.wrap(row, width, subsequent_indent="  ", break_on_hyphens=False) for row in text.splitlines())
+    rows = (textwrap.wrap(row, width, subsequent_indent=indent, break_on_hyphens=False) for row in text.splitlines())
     return "\n".join(line for row in rows for line in row)
 
 

@@ -22,6 +22,7 @@ MAKE_TARGETS: Final = {
     ("pipeline", "run"): "pipeline",
     ("pipeline", "report"): "report",
     ("pipeline", "validate"): "validate",
+    ("pipeline", "doctor"): "doctor",
     ("serving", "up"): "serve",
     ("serving", "down"): "stop",
     ("serving", "query"): "query",

