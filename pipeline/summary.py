@@ -26,7 +26,8 @@ def show(result: Result, home: Path) -> None:
     states = {node["id"]: node["state"] for node in result.nodes}
     if result.checks and (states.get("Evaluator") == "ran" or not result.blessed):
         checks = [Check(**check) for check in result.checks]
-        Console(highlight=False).print(verdict_table(checks))
+        console = Console(highlight=False)
+        console.print(verdict_table(checks, console.width))
         for line in against_baseline(checks):
             say(line)
     if result.metrics:

@@ -1,4 +1,4 @@
-"""The Evaluator's verdict as a table of its checks, at most 80 columns wide unless a class has a long name."""
+"""The Evaluator's verdict as a table of its checks."""
 
 from __future__ import annotations
 
@@ -10,25 +10,30 @@ from rich.text import Text
 
 from components.validation.verdict import AGAINST_BASELINE, OVERALL, Check
 
+WIDE: Final = 76  # columns of the whole table
 CHANCE: Final = 0.05  # above: so large a loss between equally good models is not unusual
 
 
-def verdict_table(checks: Sequence[Check]) -> Table:
+def verdict_table(checks: Sequence[Check], width: int = WIDE) -> Table:
+    """A row per check. In less than WIDE columns without interval and margin, which the report has."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("check")
-    for column in ("value", "95 % interval", "bound", "margin", "baseline", "pass"):
-        table.add_column(column, justify="right")
+    table.add_column("check", overflow="fold")
+    columns = ("value", "95 % interval", "bound", "margin", "baseline", "pass")
+    shown = [name for name in columns if width >= WIDE or name not in ("95 % interval", "margin")]
+    for column in shown:
+        table.add_column(column, justify="right", no_wrap=True)
     for check in checks:
         name = "against baseline" if check.metric == AGAINST_BASELINE else check.metric
-        table.add_row(
-            Text(name if check.slice == OVERALL else f"{name}[{check.class_name or check.slice}]"),
-            f"{check.value:.4f}",
-            "" if check.low is None else f"{check.low:.4f} {check.high:.4f}",
-            f"{'<=' if check.at_most else '>='} {check.bound:.4f}",
-            f"{check.margin:+.4f}",
-            "" if check.baseline is None else f"{check.baseline:.4f}",
-            Text("yes", "green") if check.passed else Text("NO", "bold red"),
-        )
+        cells: dict[str, str | Text] = {
+            "value": f"{check.value:.4f}",
+            "95 % interval": "" if check.low is None else f"{check.low:.4f} {check.high:.4f}",
+            "bound": f"{'<=' if check.at_most else '>='} {check.bound:.4f}",
+            "margin": f"{check.margin:+.4f}",
+            "baseline": "" if check.baseline is None else f"{check.baseline:.4f}",
+            "pass": Text("yes", "green") if check.passed else Text("NO", "bold red"),
+        }
+        what = Text(name if check.slice == OVERALL else f"{name}[{check.class_name or check.slice}]")
+        table.add_row(what, *(cells[column] for column in shown))
     return table
 
 

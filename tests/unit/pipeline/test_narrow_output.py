@@ -18,7 +18,11 @@ RESULT = {
     "pushed_version": "1795438962",
     "blessed": True,
     "metrics": {f"{name}_accuracy": 0.98765 for name in ("train", "eval", "test")} | {"test_cross_entropy": 0.0446},
-    "checks": [{**CHECK, "passed": True, "at_most": False}],
+    "checks": [
+        {**CHECK, "low": 0.9743, "high": 0.9861, "passed": True},
+        {**CHECK, "metric": "accuracy against baseline", "slice": "overall", "value": -0.005, "passed": False},
+        {**CHECK, "class_name": "Ankle boot of leather", "passed": False},
+    ],
     "nodes": [{"id": name, "state": "ran", "seconds": 12.3} for name in NODES],
     "seconds": 123.0,
     "startup_seconds": 5.5,
@@ -37,6 +41,9 @@ def test_status_breaks_lines_between_words(tmp_path: Path, columns: int) -> None
     words = " ".join(shown).split()
     for word in ("ExampleValidator", "(10%)", "test_cross_entropy", "0.0446", "1795438962"):
         assert word in words, (word, shown)
+    rows = [line.split() for line in shown if line.startswith(("recall[", "against"))]
+    assert [row[-1] for row in rows] == ["yes", "NO", "NO"]
+    assert all(">= 0.9500" in " ".join(row) for row in rows)
     assert shown[-1].startswith("next: make serve")
 
 
