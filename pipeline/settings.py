@@ -110,7 +110,7 @@ def _parse_override(text: str) -> tuple[str, Any]:
 
 def _convert(value: Any, kind: Any, path: str, origin: str) -> Any:
     """The value as `kind`; only int to float, list to tuple and a text of names to a tuple are converted."""
-    if path == "data.class_names" and isinstance(value, str):
+    if path == "data.class_names" and kind is not str and isinstance(value, str):
         return tuple(name.strip() for name in value.split(",")) if value.strip() else ()
     if typing.get_origin(kind) is tuple and isinstance(value, list):
         item = typing.get_args(kind)[0]

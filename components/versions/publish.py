@@ -32,8 +32,8 @@ def publish(
 ) -> Path:
     """Copy the SavedModel `model` to `base/<version>`, which appears with one rename.
 
-    If the newest version is an unchanged copy of this model, nothing is copied. A push that was killed between the
-    rename and its record in MLMD leaves such a version.
+    If the newest version is an unchanged copy of this model, and its manifest has the same class names, nothing is
+    copied. A push that was killed between the rename and its record in MLMD leaves such a version.
 
     Args:
         model: folder of a SavedModel.
@@ -53,8 +53,10 @@ def publish(
     with locked(base / LOCK_FILE):
         _delete_unfinished(base)
         existing = versions(base)
-        if existing and existing[-1] not in tampered and _is_unchanged(base / str(existing[-1]), files):
-            return base / str(existing[-1])
+        if existing and existing[-1] not in tampered:
+            newest = base / str(existing[-1])
+            if _is_unchanged(newest, files, describe(existing[-1], files).class_names() if describe else []):
+                return newest
         version = max([now_s, *(number + 1 for number in existing)])
         if version > MAX_VERSION:
             raise InputError(
@@ -145,9 +147,10 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def _is_unchanged(version: Path, files: dict[str, str]) -> bool:
+def _is_unchanged(version: Path, files: dict[str, str], class_names: list[str]) -> bool:
     try:
-        pushed = manifest.verify(version).files
-        return {name: sha256 for name, sha256 in pushed.items() if name not in DOCUMENTS} == files
-    except InputError:
+        found = manifest.verify(version)
+        pushed = {name: sha256 for name, sha256 in found.files.items() if name not in DOCUMENTS}
+        return pushed == files and found.class_names() == class_names
+    except (InputError, AttributeError, TypeError):  # the last two: not a manifest's types
         return False

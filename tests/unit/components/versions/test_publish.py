@@ -6,12 +6,15 @@ import resource
 import shutil
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from components.common.errors import InputError
 from components.versions import manifest
+from components.versions.manifest import Manifest
 from components.versions.publish import TEMPORARY, prune, publish, versions
 from tests.support.pushed import described
 
@@ -66,6 +69,15 @@ def test_documents_are_pushed_with_the_model_and_hashed_but_are_not_part_of_it(m
     assert publish(model, base, 5, described, documents=documents) == first
     (first / "README.md").write_text("edited")
     assert publish(model, base, 5, described, documents=documents).name == "5"
+
+
+def test_new_class_names_are_published_with_an_unchanged_model(model: Path, tmp_path: Path) -> None:
+    def named(*names: str) -> Callable[[int, dict[str, str]], Manifest]:
+        settings = {"data": {"class_names": list(names)}} if names else {}
+        return lambda version, files: replace(described(version, files), settings=settings)
+
+    calls = [named(), named("Shirt", "Bag"), named("Shirt", "Bag"), named("Bag", "Shirt"), named()]
+    assert [publish(model, tmp_path / "mnist", 1, call).name for call in calls] == ["1", "2", "2", "3", "4"]
 
 
 def test_old_versions_are_deleted_unless_they_are_protected(model: Path, tmp_path: Path) -> None:
