@@ -25,6 +25,7 @@ from tfx.types.channel import BaseChannel
 from tfx.utils import path_utils, proto_utils
 
 from components.common import contract
+from components.common.class_names import class_names
 from components.validation import model_card
 from components.versions import manifest, release
 from components.versions.publish import prune, publish
@@ -57,7 +58,7 @@ def _documents(
         settings=origin["settings"],
         data_sha256=origin["data_sha256"],
         slices=slices,
-        class_names=origin["settings"]["data"].get("class_names", ()),
+        class_names=class_names(origin["settings"], origin["settings"]["data"]["classes"]),
     )
     return model_card.documents(subject)
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from components.common.errors import InputError
 from components.validation import significance
-from components.validation.verdict import OVERALL, Check, Verdict
+from components.validation.verdict import AGAINST_BASELINE, OVERALL, Check, Verdict
 from components.versions.release import Release, read_release
 from pipeline.report.sources import Sources
 
@@ -18,7 +18,7 @@ HEADLINES: Final = {
     "anomalies": "Stopped by anomalies in the data: nothing was trained",
     "failed": "Failed: nothing was pushed",
 }
-COUNTED: Final = ("accuracy", "recall", "accuracy against baseline")  # proportions of the examples of a slice
+COUNTED: Final = ("accuracy", "recall", AGAINST_BASELINE)  # proportions of the examples of a slice
 UNITS: Final = {"size_bytes": "bytes", "load_s": "s", "grpc_p99_ms": "ms", "rest_p99_ms": "ms"}
 
 
@@ -80,19 +80,17 @@ def rows(checks: Sequence[Check], counts: Mapping[str, int], class_names: Sequen
     """
     found = []
     for check in checks:
-        interval = ""
-        if check.metric in COUNTED and (n := counts.get(check.slice, 0)):
+        low, high = check.low, check.high
+        if low is None and check.metric in COUNTED and (n := counts.get(check.slice, 0)):  # of an older version
             low, high = significance.wilson(round(check.value * n), n)
-            interval = f"{low:.4f} to {high:.4f}"
-        margin = check.bound - check.value if check.at_most else check.value - check.bound
         found.append(
             Row(
                 metric=f"{check.metric} ({UNITS[check.metric]})" if check.metric in UNITS else check.metric,
-                slice=class_name(check.slice, class_names),
+                slice=check.class_name or class_name(check.slice, class_names),
                 value=number(check.value),
-                interval=interval,
+                interval="" if low is None else f"{low:.4f} to {high:.4f}",
                 bound=f"{'≤' if check.at_most else '≥'} {number(check.bound)}",
-                margin=number(margin, sign=True),
+                margin=number(check.margin, sign=True),
                 baseline="" if check.baseline is None else number(check.baseline),
                 delta="" if check.delta is None else number(check.delta, sign=True),
                 passed=check.passed,
