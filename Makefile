@@ -86,6 +86,7 @@ coverage: setup #: Run all tests and report line coverage
 bench: setup #: Run all benchmarks (more than an hour), update the docs
 	@$(VENV)/python -m benchmarks.first_run
 	@$(VENV)/python -m benchmarks.tfx_example $(ARGS)
+	@$(VENV)/python -m benchmarks.significance
 	@for name in load swaps drain soak rollback; do $(VENV)/python -m benchmarks.serving.$$name || exit; done
 	@for name in speed memory resume scores; do $(VENV)/python -m benchmarks.training.$$name || exit; done
 	@$(VENV)/python -m benchmarks.pages

@@ -31,7 +31,7 @@ USED: Final[Mapping[str, tuple[str, ...]]] = {
     "Transform": ("data.image_height", "data.image_width", "transform", "beam"),
     "Trainer": (*_EXAMPLES, "train"),
     "Baseline": (),
-    "Evaluator": ("gate", "beam"),
+    "Evaluator": ("data.class_names", "gate", "beam"),
     "InfraValidator": ("infra", "serving.backend"),
     "Pusher": ("data", "transform", "train", "gate", "infra", "push.keep_versions"),  # the manifest records them
 }
