@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +22,7 @@ from components.common import ROOT, command_line  # noqa: E402
 from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say, say_next  # noqa: E402
 from components.common.errors import UserError  # noqa: E402
 from components.common.home import Home  # noqa: E402
+from pipeline import questions  # noqa: E402
 from pipeline.doctor import command as doctor  # noqa: E402
 
 DEFAULT_CONFIG = ROOT / "configs" / "default.toml"
@@ -37,6 +37,7 @@ app = command_line.application(
     "4 data anomalies (nothing trained), 5 environment or input missing or corrupt, 6 served model fails validation, "
     "130 Ctrl-C, 143 SIGTERM.",
 )
+questions.add_to(app)
 
 
 @app.command()
@@ -125,33 +126,6 @@ def validate(
     if not as_json:
         say(f"version {version} is valid: blessed, unchanged, and it predicts as in its evaluation")
         say_next("serving", "query")
-
-
-@app.command()
-def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show the latest finished run, whether its version is served, and the home's size after the last run or gc.
-
-    Example: mnist-pipeline status
-    """
-    from components.common.home_size import HomeSize
-    from pipeline import summary
-    from pipeline.run import latest_result
-
-    place = Home(home.resolve())
-    result, size = latest_result(place), HomeSize.read(place)
-    if as_json:
-        say(json.dumps(asdict(result) | {"home_size": asdict(size) if size else None}))
-        return
-    say(f"run {result.run_id}")
-    for node in result.nodes:
-        say(f"{node['id']:<18} {node['state']:<8} {node['seconds']:6.1f} s")
-    summary.show(result, home)
-    for line in result.drift:
-        say(f"drift: {line}")
-    if result.error:
-        say(result.error)
-    if size:
-        say(f"home {size}")
 
 
 @app.command()

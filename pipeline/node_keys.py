@@ -107,10 +107,11 @@ def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[st
     """Key, value before and value now, as texts, where they differ; "unset" where there is none."""
     keys = dict.fromkeys([*now, *before])
     pairs = [(key, before.get(key, _UNSET), now.get(key, _UNSET)) for key in keys]
-    return [(key, _shown(a), _shown(b)) for key, a, b in pairs if a != b]
+    return [(key, shown(a), shown(b)) for key, a, b in pairs if a != b]
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A setting's value in a message."""
     if value is _UNSET:
         return "unset"
     return value if isinstance(value, str) and value else json.dumps(value)

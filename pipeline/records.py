@@ -16,10 +16,10 @@ from components.common.errors import InputError, UsageError
 from components.common.home import RESULT_FILE, Home
 from pipeline import history
 from pipeline.history import History
+from pipeline.node_keys import PARAMETER, shown
 
 LATEST, PREVIOUS = "latest", "previous"
 EVALUATION: Final = "ModelEvaluation"  # TFX's type
-ABSENT: Final = "not recorded"
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Run:
         settings: by section and key.
         data_sha256: SHA-256 of each uncompressed IDX file, by role.
         evaluation: folder of the ModelEvaluation artifact, if it still exists: see reference_predictions.read.
+        sources: the first digits of the SHA-256 of each source file that the nodes use, by path.
         executions: MLMD execution id of each node, by node id.
     """
 
@@ -55,6 +56,7 @@ class Run:
     settings: dict[str, dict[str, Any]] | None = None
     data_sha256: dict[str, str] | None = None
     evaluation: Path | None = None
+    sources: dict[str, str] | None = None
     executions: dict[str, int] = field(default_factory=dict)
 
 
@@ -67,7 +69,7 @@ def runs(home: Home) -> list[Run]:
     with history.opened(home) as past:
         if past is None:
             return found
-        configs = past.properties(("custom_config",))
+        configs = past.properties(("custom_config", PARAMETER))
         return [_completed(run, past, configs) for run in found]
 
 
@@ -96,23 +98,39 @@ def choose(known: list[Run], name: str, home: Home) -> Run:
         return found[0]
     if found:
         raise UsageError(f"'{name}' is the beginning of {len(found)} runs", "They are " + _listed(found))
-    names = [run.run_id for run in known] + [run.version for run in known if run.version]
-    nearest = list(dict.fromkeys(difflib.get_close_matches(name, names, n=3, cutoff=0.4))) or names[: len(known)][-3:]
+    names = [LATEST, PREVIOUS, *(run.run_id for run in known), *(run.version for run in known if run.version)]
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or [run.run_id for run in known[-3:]]
     raise UsageError(
         f"no run or version '{name}' in {home.root}",
-        f"The nearest: {', '.join(nearest)}. All: {command('pipeline', 'runs')}",
+        f"The nearest: {', '.join(dict.fromkeys(near))}. All: {command('pipeline', 'runs')}",
     )
 
 
 def differences(a: Run, b: Run) -> dict[str, dict[str, tuple[Any, Any]]]:
-    """What differs: {"settings": {"train.steps": (a's, b's)}, "data": {role: (a's SHA-256, b's)}}.
+    """What differs: {"settings": {"train.steps": (a's, b's)}, "data": {role: (a's SHA-256, b's)}, "code": {path: ...}}.
 
-    Settings that only one of the two recorded are left out: it may be of a version that did not have them.
+    What only one of the two recorded is left out: the other may be of a version that did not have it, or have ended
+    before.
     """
     return {
         "settings": changed(flat(a.settings or {}), flat(b.settings or {})),
         "data": changed(a.data_sha256 or {}, b.data_sha256 or {}),
+        "code": changed(a.sources or {}, b.sources or {}),
     }
+
+
+def described(before: Run, run: Run) -> list[str]:
+    """`differences` in one short clause each."""
+    found = differences(before, run)
+    lines = [f"{key} {shown(a)} -> {shown(b)}" for key, (a, b) in found["settings"].items()]
+    return lines + [f"{name} changed" for name in (*found["data"], *found["code"])]
+
+
+def without_record(home: Home, known: list[Run]) -> int:
+    """How many runs in ML Metadata have no run.json: interrupted, or removed by gc. Raises InputError."""
+    with history.opened(home) as past:
+        ids = {execution.run_id for execution in past.executions} if past else set()
+    return len(ids - {run.run_id for run in known})
 
 
 def changed(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -160,6 +178,8 @@ def _parsed(content: dict[str, Any], path: Path, modified_ns: int) -> Run:
 def _completed(run: Run, past: History, configs: Mapping[int, Mapping[str, str]]) -> Run:
     """The run with what ML Metadata knows about it."""
     executions = [execution for execution in past.run(run.run_id) if execution.succeeded]
+    keys = [history.settings_in(configs.get(e.id, {}).get(PARAMETER)) for e in executions]
+    sources = {path: digest for key in keys for path, digest in key.get("sources", {}).items()}
     evaluations = [a for e in executions for made in e.outputs.values() for a in made if a.type == EVALUATION]
     settings, data = run.settings, run.data_sha256
     if settings is None or data is None:
@@ -173,6 +193,7 @@ def _completed(run: Run, past: History, configs: Mapping[int, Mapping[str, str]]
         settings=settings,
         data_sha256=data,
         evaluation=next((a.folder for a in evaluations if a.folder.is_dir()), None),
+        sources=sources or None,
         executions={execution.node: execution.id for execution in executions},
     )
 
