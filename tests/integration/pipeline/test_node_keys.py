@@ -28,6 +28,7 @@ OTHER: dict[str, Any] = {  # a valid value that is not the default, where none c
     "transform.scaling": SCALINGS[0],
     "serving.backend": "embedded",
     "beam.runner": "FlinkRunner",
+    "data.class_names": [f"class {k}" for k in range(10)],
 } | {f"train.{key}": allowed[1] for key, allowed in CHOICES.items()}
 OTHER |= {"train.optimizer": "sgd", "train.keep": "best"}
 
