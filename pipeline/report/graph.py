@@ -52,7 +52,7 @@ def lineage(
     for execution in kept:
         after = ["version"] if execution.node == "Pusher" else users.get(execution.node, [])
         made = ", ".join(f"{artifact.type} {artifact.id}" for artifact in _all(execution.outputs))
-        cached = "" if execution.ran else " (from the cache)"
+        cached = "" if execution.ran else " (cached)"
         boxes.append(Box(execution.node, f"{execution.node}, execution {execution.id}{cached}", made, tuple(after)))
     for role, sha256 in data_sha256.items():
         boxes.append(Box(role, role.replace("_", " "), f"sha256 {sha256[:16]}…", ("ExampleGen",), "data"))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 LEFT, RIGHT, TOP, BOTTOM = 52, 20, 12, 40  # margins for the axes' labels
-BOX_WIDTH, BOX_HEIGHT, GAP, LANE = 300, 46, 16, 12  # of a flow
+BOX_WIDTH, BOX_HEIGHT, GAP, LANE = 270, 46, 16, 12  # of a flow
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def words(points: Sequence[tuple[float, float]]) -> str:
 
 def bar_chart(
     label: str, names: Sequence[str], groups: Sequence[tuple[str, Sequence[float]]], x_label: str, y_label: str,
-    size: tuple[int, int] = (560, 220),
+    size: tuple[int, int] = (560, 260),
 ) -> Chart:  # fmt: skip
     """Groups of bars side by side. Each group is (style, a value per name)."""
     width, height = size

@@ -109,7 +109,7 @@ def class_name(slice_name: str, names: Sequence[str]) -> str:
 def number(value: float, *, sign: bool = False) -> str:
     """Four decimals, or three digits for very small and large numbers."""
     plus = "+" if sign else ""
-    if value == int(value) and abs(value) >= 10:
+    if isinstance(value, int) or (value.is_integer() and abs(value) >= 10):
         return f"{int(value):{plus},}"
     return f"{value:{plus}.4f}" if value == 0 or 1e-4 <= abs(value) < 1e4 else f"{value:{plus}.3g}"
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from components.common import contract, resources
 from components.common.settings import TrainSettings
+from components.versions import manifest
 from tests.conftest import ROOT, Done, Pipeline, environment, pipeline_command, quick
 from tests.support.synthetic import NAMES, digits, write_data_set, write_idx
 
@@ -30,6 +31,7 @@ NODES = [
     "InfraValidator",
     "Pusher",
 ]
+MAX_REPORT_BYTES = 1_500_000
 BEFORE_TRANSFORM = set(NODES[:4])
 
 
@@ -69,6 +71,24 @@ def test_the_first_run_pushes_a_version(first: Done, home: Path) -> None:
     assert result["metrics"]["test_accuracy"] > 0.9
     assert result["metrics"]["train_accuracy"] > 0.9
     assert sum(node["seconds"] for node in result["nodes"]) <= result["seconds"]
+
+
+def test_the_first_run_writes_its_report_and_a_model_card(first: Done, home: Path) -> None:
+    text = (home / "reports" / f"{first.json['run_id']}.html").read_text()
+    assert len(text) < MAX_REPORT_BYTES
+    for words in (
+        "Blessed and pushed",
+        "Training loss",
+        "Classes by split",
+        "Drift and skew, with",
+        "execution 1",
+        "tfx",
+    ):
+        assert words in text
+    assert "What this page lacks" not in text
+    assert all(node["peak_mb"] > 0 for node in first.json["nodes"])
+    version = home / "serving_model" / "mnist" / first.json["pushed_version"]
+    assert manifest.verify(version).files.keys() > {"README.md", "model_card.json"}
 
 
 def test_the_trainer_divides_the_cores_although_other_nodes_used_tensorflow_before(first: Done, home: Path) -> None:
@@ -124,6 +144,9 @@ def test_a_bad_model_is_never_pushed(pipeline: Pipeline, first: Done, data: Path
     assert bad.json["pushed_version"] is None
     assert "accuracy[overall]" in bad.stderr
     assert "< 0.9900" in bad.stderr
+    report = (home / "reports" / f"{bad.json['run_id']}.html").read_text()
+    assert "Not blessed" in report
+    assert "Newly wrong" in report
     failed = {check["metric"] for check in bad.json["checks"] if not check["passed"]}
     assert failed == {"accuracy", "accuracy against baseline", "recall"}
     assert versions(home) == before
