@@ -40,7 +40,7 @@ def other(key: str, value: Any) -> Any:
         return not value
     if isinstance(value, tuple):
         return [*value, value[0] if value else "x"]
-    return value + 1 if isinstance(value, int) else value / 2 if isinstance(value, float) else "other"
+    return value + 1 if isinstance(value, int) else value / 2 or 0.5 if isinstance(value, float) else "other"
 
 
 def changed(key: str) -> Settings:
