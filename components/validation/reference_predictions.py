@@ -42,7 +42,7 @@ class ReferencePredictions(NamedTuple):
 
 def read(folder: Path) -> ReferencePredictions:
     """Read from a ModelEvaluation artifact. Raises OSError, ValueError or KeyError if missing or damaged."""
-    with np.load(folder / FILE_NAME, allow_pickle=False) as arrays:
+    with open(folder / FILE_NAME, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         return ReferencePredictions(
             arrays["images"], arrays["labels"], arrays["probabilities"], arrays.get("baseline_classes")
         )
