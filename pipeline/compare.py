@@ -191,16 +191,22 @@ def lines(compared: Mapping[str, Any], runs: Sequence[Run]) -> list[str]:
     """The differences for a terminal."""
     shown = [f"{key}  {_line(run)}" for key, run in zip("ab", runs, strict=True)]
     for title in ("settings", "data", "code"):
-        rows = [(key, *map(_short, pair)) for key, pair in compared[title].items()]
-        shown += ["", title if rows else f"{title}: {'the same' if title in compared['recorded'] else 'not recorded'}"]
-        shown += [f"  {key:<26} {before} -> {after}" for key, before, after in rows]
+        changes = [(key, *map(_short, pair)) for key, pair in compared[title].items()]
+        shown += [
+            "",
+            title if changes else f"{title}: {'the same' if title in compared['recorded'] else 'not recorded'}",
+        ]
+        shown += [f"  {key:<26} {before} -> {after}" for key, before, after in changes]
     shown += ["", "metrics, with 95 % intervals" if compared["metrics"] else "metrics: the same"]
     shown += [f"  {name:<20} {_described(metric)}" for name, metric in compared["metrics"].items()]
-    shown += ["", "seconds"]
-    for node, timed in compared["seconds"].items():
-        before, after = (f"{t['seconds']:.1f} ({t['state']})" if t else "-" for t in (timed["a"], timed["b"]))
-        shown.append(f"  {node:<20} {before} -> {after}")
+    pairs = {node: [_seconds(timed[run]) for run in "ab"] for node, timed in compared["seconds"].items()}
+    rows = [f"  {node:<20} {before} -> {after}" for node, (before, after) in pairs.items() if before != after]
+    shown += ["", "seconds" if rows else "seconds: the same", *rows]
     return [*shown, *compared["missing"]]
+
+
+def _seconds(timed: Mapping[str, Any] | None) -> str:
+    return f"{timed['seconds']:.1f} ({timed['state']})" if timed else "-"
 
 
 def _line(run: Run) -> str:
