@@ -12,7 +12,7 @@ $(foreach name,$(.VARIABLES),$(if $(findstring .,$(name)),$(if $(filter command,
   $(error $(name) is a setting, not a variable of make: make $(MAKECMDGOALS) ARGS="--set $(name)=$($(name))"))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock protos pipeline report serve query validate stop gc doctor kubeflow kubeflow-submit image test test-unit \
+.PHONY: help setup lock protos pipeline report serve query validate stop gc doctor tensorboard kubeflow kubeflow-submit image test test-unit \
   test-containers lint coverage bench drills clean
 
 help: ## Show this list
@@ -47,6 +47,9 @@ stop: setup ## Stop the server
 
 gc: setup ## Remove artifacts and logs of older runs (home.keep_runs)
 	@$(VENV)/python -m pipeline gc --config $(CONFIG) $(ARGS)
+
+tensorboard: setup ## Show the learning curves of all runs in TensorBoard
+	@$(VENV)/python -m pipeline tensorboard $(ARGS)
 
 doctor: ## Check machine, packages, data and home: what to repair
 	@$(or $(wildcard $(VENV)/python),$(PYTHON)) -m pipeline doctor $(ARGS)

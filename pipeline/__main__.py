@@ -22,7 +22,7 @@ from components.common import ROOT, command_line  # noqa: E402
 from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say, say_next  # noqa: E402
 from components.common.errors import UserError  # noqa: E402
 from components.common.home import Home  # noqa: E402
-from pipeline import questions  # noqa: E402
+from pipeline import questions, tensorboard  # noqa: E402
 from pipeline.doctor import command as doctor  # noqa: E402
 
 DEFAULT_CONFIG = ROOT / "configs" / "default.toml"
@@ -91,7 +91,9 @@ def run(
     else:
         summary.show(result, home)
     if result.error:
-        print(command_line.wrapped(result.error), file=sys.stderr)
+        print(command_line.wrapped(result.error), file=sys.stderr, flush=True)
+    if not as_json:
+        summary.show_next(result, home)
     raise typer.Exit(result.exit_code)
 
 
@@ -287,6 +289,7 @@ def submit(
 
 
 doctor.add_to(app)
+tensorboard.add_to(app)
 
 
 @contextmanager

@@ -137,14 +137,22 @@ class Progress(logging.Handler):
 
     def _print(self, node: Node) -> None:
         if not self._console.is_terminal:
-            line = f"{node.id:<18} {node.state:<8} {node.seconds:6.1f} s  {_said(node).plain}".rstrip()
-            self._console.print(line, markup=False, soft_wrap=True)
+            self._console.print(_line(node), markup=False, soft_wrap=True)
 
     def _shown(self) -> Table | Group:
         if self._running:
             self._running.seconds = time.monotonic() - self._since
         shown = table(self.nodes, self._console.width, wrap=self._final)
         return Group(shown, self._bars) if self._bars.task_ids else shown
+
+
+def show_nodes(nodes: Sequence[Node]) -> None:
+    """Print the table on stdout, or a line per node if that is not a terminal."""
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(table(nodes, console.width, wrap=True))
+    for node in [] if console.is_terminal else nodes:
+        console.print(_line(node), markup=False, soft_wrap=True)
 
 
 def table(nodes: Sequence[Node], width: int, *, wrap: bool) -> Table:
@@ -165,6 +173,10 @@ def table(nodes: Sequence[Node], width: int, *, wrap: bool) -> Table:
         detail = [_said(node)] if with_detail else []
         shown.add_row(node.id, Text(node.state, _STYLE[node.state]), seconds, *detail)
     return shown
+
+
+def _line(node: Node) -> str:
+    return f"{node.id:<18} {node.state:<8} {node.seconds:6.1f} s  {_said(node).plain}".rstrip()
 
 
 def _said(node: Node) -> Text:

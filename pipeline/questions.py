@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say, wrapped
+from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say, say_next, wrapped
 from components.common.home import Home
 
 _RUN = 'The id of a run, its beginning, a pushed version, "latest" or "previous".'
@@ -26,6 +26,7 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     """
     from components.common.home_size import HomeSize
     from pipeline import summary
+    from pipeline.progress import Node, show_nodes
     from pipeline.run import latest_result
 
     place = Home(home.resolve())
@@ -34,15 +35,15 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
         say(json.dumps(asdict(result) | {"home_size": asdict(size) if size else None}))
         return
     say(f"run {result.run_id}")
-    for node in result.nodes:
-        say(f"{node['id']:<18} {node['state']:<8} {node['seconds']:6.1f} s  {node.get('reason', '')}".rstrip())
+    show_nodes([Node(n["id"], n["state"], n["seconds"], reason=n.get("reason", "")) for n in result.nodes])
     summary.show(result, home)
     for line in result.drift:
         say(f"drift: {line}")
     if result.error:
-        say(result.error)
+        say(wrapped(result.error))
     if size:
-        say(f"home {size}")
+        say(wrapped(f"home {size}"))
+    summary.show_next(result, home)
 
 
 def runs(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
@@ -81,7 +82,8 @@ def runs(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
     if not rows:
         say(f"no finished run in {place.root}")
     if without:
-        say(f"{without} more have no record: they were interrupted, or removed by gc (home.keep_runs)")
+        say(wrapped(f"{without} more have no record: they were interrupted, or removed by gc (home.keep_runs)"))
+    say_next("pipeline", *(("compare", "previous", "latest") if len(known) > 1 else ("report",) if known else ("run",)))
 
 
 def compare(
@@ -109,6 +111,7 @@ def compare(
         return
     for line in comparison.lines(found, pair):
         say(wrapped(line) if line.strip() else line)
+    say_next("pipeline", "report")
 
 
 def lineage(

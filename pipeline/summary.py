@@ -41,10 +41,17 @@ def show(result: Result, home: Path) -> None:
         return
     before = " (by an earlier run)" if states.get("Pusher") == "cached" else ""
     say(f"pushed: version {result.pushed_version}{before}")
-    lines = not_served(home, result.pushed_version)
-    for line in lines:
+    for line in not_served(home, result.pushed_version):
         say(line)
-    if not lines:
+
+
+def show_next(result: Result, home: Path) -> None:
+    """Print the command that follows a run: look at it, or serve what it pushed here."""
+    if result.status == "not_blessed":
+        say_next("pipeline", "report")
+        return
+    pushed = str(result.pushed_version)
+    if pushed in map(str, pushed_versions(home)) and not not_served(home, pushed):  # else: on a cluster
         say_next("serving", "up")
 
 

@@ -23,6 +23,7 @@ MAKE_TARGETS: Final = {
     ("pipeline", "report"): "report",
     ("pipeline", "validate"): "validate",
     ("pipeline", "doctor"): "doctor",
+    ("pipeline", "tensorboard"): "tensorboard",
     ("serving", "up"): "serve",
     ("serving", "down"): "stop",
     ("serving", "query"): "query",

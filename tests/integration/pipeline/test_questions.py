@@ -57,7 +57,7 @@ def test_runs_says_what_differed_from_the_run_before(home: RecordedHome) -> None
     shutil.rmtree(home.logs("20260101-1"))
     text = in_process("runs", "--home", home.root).stdout
     assert "train.learning_rate" not in text  # there is no record to compare with
-    assert text.splitlines()[-1].startswith("1 more have no record")
+    assert text.splitlines()[-2].startswith("1 more have no record")
 
 
 def test_a_run_is_found_by_id_beginning_version_and_word(home: RecordedHome) -> None:

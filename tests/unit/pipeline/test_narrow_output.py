@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.pushed import push
 from tests.support.terminal import on_terminal
 
 CHECK = {"metric": "recall", "slice": "0", "value": 0.98, "bound": 0.95, "baseline": 0.97}
 NODES = ["ExampleGen", "Schema", "StatisticsGen", "ExampleValidator", "Transform", "Trainer", "Evaluator", "Pusher"]
-RESULT = {
+RESULT: dict[str, Any] = {
     "run_id": "20261124-100000-000",
     "status": "pushed",
     "pushed_version": "1795438962",
@@ -31,6 +33,7 @@ RESULT = {
 
 @pytest.mark.parametrize("columns", [80, 60])
 def test_status_breaks_lines_between_words(tmp_path: Path, columns: int) -> None:
+    push(tmp_path, int(RESULT["pushed_version"]))
     (tmp_path / "logs" / "run").mkdir(parents=True)
     (tmp_path / "logs" / "run" / "run.json").write_text(json.dumps(RESULT))
     command = [sys.executable, "-m", "pipeline", "status", "--home", str(tmp_path)]
