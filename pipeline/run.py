@@ -175,7 +175,9 @@ def _report(home: Home, run_id: str, stream: TextIO) -> None:
     try:
         from pipeline import report
 
-        report.write(home, run_id)
+        started = time.monotonic()
+        path = report.write(home, run_id)
+        log.info("%s: %d bytes in %.2f s", path.name, path.stat().st_size, time.monotonic() - started)
     except Exception as e:
         log.exception("no report")
         print(f"no report was written: {str(e).splitlines()[0] if str(e) else type(e).__name__}", file=stream)
