@@ -165,13 +165,15 @@ def table(nodes: Sequence[Node], width: int, *, wrap: bool) -> Table:
     shown.add_column("node", min_width=18, no_wrap=True)
     shown.add_column("state", min_width=8, no_wrap=True)
     shown.add_column("seconds", justify="right", min_width=7, no_wrap=True)
-    left = width - 18 - 8 - 7 - 3  # a space between columns
+    left = width - 18 - 8 - 7 - 6  # two spaces between columns
     if with_detail := left >= MIN_DETAIL_WIDTH:
-        shown.add_column("", overflow="fold" if wrap else "ellipsis", no_wrap=not wrap, max_width=left)
+        shown.add_column("", overflow="fold", max_width=left)
     for node in nodes:
         seconds = "" if node.state in {"waiting", "skipped"} else f"{node.seconds:.1f}"
-        detail = [_said(node)] if with_detail else []
-        shown.add_row(node.id, Text(node.state, _STYLE[node.state]), seconds, *detail)
+        said = _said(node)
+        if not wrap:
+            said.truncate(max(0, left), overflow="ellipsis")
+        shown.add_row(node.id, Text(node.state, _STYLE[node.state]), seconds, *([said] if with_detail else []))
     return shown
 
 
