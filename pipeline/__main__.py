@@ -121,7 +121,8 @@ def validate(
         say(proof.to_json(version, rows))
     else:
         for row in rows:
-            say(f"{'ok' if row.passed else 'FAILED':<7} {row.name:<14} {row.found}")
+            line = f"{'ok' if row.passed else 'FAILED':<7} {row.name:<14} {row.found}"
+            say(command_line.wrapped(line, " " * 23))
     if not rows[-1].passed:
         print(f"version {version} failed validation: {rows[-1].name}: {rows[-1].found}", file=sys.stderr)
         raise typer.Exit(proof.FAILED_EXIT_CODE)
