@@ -7,7 +7,7 @@ cache follows it, and a later run can say which part of it is different.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -90,11 +90,16 @@ def differences(before: str, now: str) -> list[str]:
     then, new = json.loads(before), json.loads(now)
     lines = [f"{key} {a} -> {b}" for key, a, b in _changes(then["settings"], new["settings"])]
     lines += [f"{role} changed" for role, _, _ in _changes(then["data"], new["data"])]
-    for path, a, b in _changes(then["sources"], new["sources"]):
-        lines.append(f"{path} {'is new' if a == 'unset' else 'is gone' if b == 'unset' else 'changed'}")
     if then["home"] != new["home"]:
         lines.append(f"the home was {then['home']}")
-    return lines
+    return lines + files_changed([path for path, _, _ in _changes(then["sources"], new["sources"])])
+
+
+def files_changed(paths: Sequence[str]) -> list[str]:
+    """One clause about changed, added or removed source files, at most: the file of a node itself is named first."""
+    first = min(paths, key=lambda path: (path.count("/"), path), default=None)
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return [f"{first}{more} changed"] if first else []
 
 
 def listed(lines: list[str]) -> str:

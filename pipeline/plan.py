@@ -87,7 +87,7 @@ class Planner:
         if problems:
             return Decision(node, False, problems[0]), None
         before = texts.get(earlier[0].id, {}).get(PARAMETER)
-        lines = differences(before, key) if before else [f"no record of run {earlier[0].run_id}"]
+        lines = _changes(before, key) or [f"no record of run {earlier[0].run_id}"]
         if new := _new_inputs(earlier[0], available):
             lines.append(f"input {new[0]} is new" if len(new) == 1 else f"inputs {', '.join(new)} are new")
         return Decision(node, False, listed(lines + unfinished)), None
@@ -116,7 +116,10 @@ class Planner:
 
     def _other_baseline(self, before: str, candidate: Artifact) -> str | None:
         """How the baseline differs from the one before, as components/baseline.py chooses it; None if it does not."""
-        weights = json.loads((candidate.folder / HISTORY_FILE).read_text())["weights_sha256"]
+        try:
+            weights = json.loads((candidate.folder / HISTORY_FILE).read_text())["weights_sha256"]
+        except (OSError, ValueError, KeyError):
+            return "the weights of the candidate are not recorded"
         size = {name: getattr(self.settings.data, name) for name in ("image_height", "image_width", "classes")}
         pushed = False
         for number in reversed(publish.versions(self.home.serving_model)):
@@ -187,6 +190,14 @@ def _unverified(home: Home, past: History | None) -> UnverifiedVersions:
         known["pushed_version"]: known.get(MANIFEST_PROPERTY, "") for known in pushed if known["pushed_version"]
     }
     return unchanged.compared(recorded, home.serving_model)
+
+
+def _changes(before: str | None, now: str) -> list[str]:
+    """What differs between two keys; [] if the one before is missing, or of a version that wrote it otherwise."""
+    try:
+        return differences(before, now) if before else []
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _flat(artifacts: Mapping[str, list[Any]]) -> list[Artifact]:

@@ -16,7 +16,7 @@ from components.common.errors import InputError, UsageError
 from components.common.home import RESULT_FILE, Home
 from pipeline import history
 from pipeline.history import History
-from pipeline.node_keys import PARAMETER, shown
+from pipeline.node_keys import PARAMETER, files_changed, shown
 
 LATEST, PREVIOUS = "latest", "previous"
 EVALUATION: Final = "ModelEvaluation"  # TFX's type
@@ -123,7 +123,7 @@ def described(before: Run, run: Run) -> list[str]:
     """`differences` in one short clause each."""
     found = differences(before, run)
     lines = [f"{key} {shown(a)} -> {shown(b)}" for key, (a, b) in found["settings"].items()]
-    return lines + [f"{name} changed" for name in (*found["data"], *found["code"])]
+    return [*lines, *(f"{role} changed" for role in found["data"]), *files_changed(list(found["code"]))]
 
 
 def without_record(home: Home, known: list[Run]) -> int:
@@ -156,6 +156,7 @@ def _results(home: Home) -> list[tuple[int, Path]]:
 
 def _parsed(content: dict[str, Any], path: Path, modified_ns: int) -> Run:
     seconds = content.get("seconds")
+    flat(content.get("settings") or {})  # raises if they are damaged
     started = datetime.fromtimestamp(modified_ns / 1e9 - (seconds or 0.0), UTC).isoformat(timespec="seconds")
     return Run(
         run_id=str(content["run_id"]),
@@ -165,9 +166,9 @@ def _parsed(content: dict[str, Any], path: Path, modified_ns: int) -> Run:
         version=content.get("pushed_version"),
         blessed=content.get("blessed"),
         infra_blessed=content.get("infra_blessed"),
-        metrics=dict(content.get("metrics") or {}),
+        metrics={name: float(value) for name, value in (content.get("metrics") or {}).items()},
         checks=list(content.get("checks") or []),
-        nodes=list(content.get("nodes") or []),
+        nodes=[dict(node) for node in content.get("nodes") or []],
         seconds=seconds,
         error=content.get("error"),
         settings=content.get("settings"),

@@ -55,7 +55,17 @@ def test_runs_says_what_differed_from_the_run_before(home: RecordedHome) -> None
         ("20260103-3", "2", []),
     ]
     shutil.rmtree(home.logs("20260101-1"))
+    damaged = [
+        "{",
+        '{"run_id": 1, "metrics": {"a": "x"}}',
+        '{"run_id": 1, "settings": [1]}',
+        '{"run_id": 1, "nodes": [1]}',
+    ]
+    for number, content in enumerate(damaged):
+        home.logs(f"damaged-{number}").mkdir()
+        (home.logs(f"damaged-{number}") / "run.json").write_text(content)
     text = in_process("runs", "--home", home.root).stdout
+    assert "damaged" not in text
     assert "train.learning_rate" not in text  # there is no record to compare with
     assert text.splitlines()[-2].startswith("1 more have no record")
 
