@@ -87,7 +87,7 @@ class Planner:
         if problems:
             return Decision(node, False, problems[0]), None
         before = texts.get(earlier[0].id, {}).get(PARAMETER)
-        lines = _changes(before, key) or [f"no record of run {earlier[0].run_id}"]
+        lines = _changes(before, key, earlier[0].run_id)
         if new := _new_inputs(earlier[0], available):
             lines.append(f"input {new[0]} is new" if len(new) == 1 else f"inputs {', '.join(new)} are new")
         return Decision(node, False, listed(lines + unfinished)), None
@@ -192,12 +192,12 @@ def _unverified(home: Home, past: History | None) -> UnverifiedVersions:
     return unchanged.compared(recorded, home.serving_model)
 
 
-def _changes(before: str | None, now: str) -> list[str]:
-    """What differs between two keys; [] if the one before is missing, or of a version that wrote it otherwise."""
+def _changes(before: str | None, now: str, run_id: str) -> list[str]:
+    """What differs between two keys; the one before, of run `run_id`, may be missing or of another version's form."""
     try:
-        return differences(before, now) if before else []
+        return differences(before or "", now)
     except (ValueError, KeyError, TypeError, AttributeError):
-        return []
+        return [f"no record of run {run_id}"]
 
 
 def _flat(artifacts: Mapping[str, list[Any]]) -> list[Artifact]:
