@@ -137,6 +137,28 @@ def training_resume(document: Document) -> str:
     )
 
 
+def significance(document: Document) -> str:
+    rows = [
+        [
+            f"{row['images']:,}",
+            f"{row['baseline']:g}, {row['candidate']:g}",
+            f"{row['refused']:,} of {row['pairs']:,}",
+            f"{row['interval'][0]:.3f} to {row['interval'][1]:.3f}",
+            f"{row['theoretical']:.3f}",
+            f"{row['discordant']:.2%}",
+        ]
+        for row in document["rows"]
+    ]
+    columns = [
+        "test images",
+        "true accuracy of baseline, candidate",
+        "refused",
+        "share, 95 % interval",
+        "theoretical share",
+    ]
+    return table([*columns, "images on which one of two is right"], rows)
+
+
 def drills(document: Document) -> str:
     rows = []
     for row in document["rows"]:
@@ -190,6 +212,7 @@ BLOCKS: Final[Mapping[str, tuple[str, str, Callable[[Document], str]]]] = {
     "training": (BENCHMARKS, "bench_training_scores.json", training),
     "training-speed": (BENCHMARKS, "bench_training_speed.json", training_speed),
     "training-resume": (BENCHMARKS, "bench_training_resume.json", training_resume),
+    "significance": (BENCHMARKS, "bench_significance.json", significance),
     "serving": (BENCHMARKS, "bench_serving.json", serving),
     "serving-swaps": (BENCHMARKS, "bench_serving_swaps.json", serving_swaps),
     "serving-drain": (BENCHMARKS, "bench_serving_drain.json", serving_drain),

@@ -1,9 +1,11 @@
-"""The gate: TFMA metrics over the test split, and the thresholds that decide whether a model is blessed."""
+"""The evaluation: TFMA metrics over the test split, and the thresholds of the gate, which decide on the blessing."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,31 +14,36 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2
 from tfx.components.evaluator import constants
-from tfx.components.evaluator.component import Evaluator as TfxEvaluator
 from tfx.components.evaluator.executor import Executor as TfxExecutor
-from tfx.dsl.components.base import executor_spec
-from tfx.types import artifact_utils, standard_component_specs
-from tfx.types.channel import BaseChannel
-from tfx.utils import path_utils, proto_utils
+from tfx.dsl.components.base import base_beam_component, executor_spec
+from tfx.types import artifact_utils, component_spec, standard_artifacts, standard_component_specs
+from tfx.types.channel import BaseChannel, OutputChannel
+from tfx.utils import json_utils, path_utils
 
 from components.common import contract
 from components.common.errors import InputError
 from components.common.settings import GateSettings
 from components.validation import model_signature, reference_predictions
+from components.validation.gate import ACCURACY, calibration_error, checks, precisions
+from components.validation.significance import paired
 from components.validation.verdict import OVERALL, Check, Verdict, describe
 
 log = logging.getLogger(__name__)
-ACCURACY: Final = "sparse_categorical_accuracy"
 CONFUSION: Final = "multi_class_confusion_matrix_at_thresholds"
 TOLERANCE: Final = 1e-9  # TFMA compares strictly, but a model exactly at the threshold passes
 SAME_ACCURACY: Final = 1e-6  # TFMA counts in float32
 
 
 def eval_config(settings: GateSettings) -> tfma.EvalConfig:
-    """TFMA configuration: metrics overall and per class, thresholds for overall accuracy and each class's recall."""
+    """TFMA configuration: metrics overall and per class, thresholds for overall accuracy and each class's recall.
+
+    With `significance`, TFMA has no threshold for the change of the accuracy: `checks` compares the models by example.
+    """
     overall = tfma.MetricThreshold(
         value_threshold=tfma.GenericValueThreshold(lower_bound={"value": settings.min_accuracy}),
-        change_threshold=tfma.GenericChangeThreshold(
+        change_threshold=None
+        if settings.significance
+        else tfma.GenericChangeThreshold(
             direction=tfma.MetricDirection.HIGHER_IS_BETTER,
             absolute={"value": -settings.max_accuracy_drop - TOLERANCE},
         ),
@@ -75,48 +82,6 @@ def eval_config(settings: GateSettings) -> tfma.EvalConfig:
     )
 
 
-def checks(
-    config: tfma.EvalConfig,
-    candidate: dict[str, dict[str, float]],
-    baseline: dict[str, dict[str, float]] | None,
-    failed: set[tuple[str, str]],
-) -> list[Check]:
-    """The gate's thresholds, each with the measured value and TFMA's decision: overall first, then by class.
-
-    Args:
-        config: the result of `eval_config`.
-        candidate, baseline: {slice: {metric: value}} of each model; `baseline` is None if there is none.
-        failed: (slice, kind) of TFMA's failures; kind is "value" or "change".
-    """
-    (accuracy,) = [m for m in config.metrics_specs[0].metrics if m.per_slice_thresholds]
-    overall, recall = (entry.threshold for entry in accuracy.per_slice_thresholds)
-    found = []
-    for name, metrics in candidate.items():
-        threshold, metric = (overall, "accuracy") if name == OVERALL else (recall, "recall")
-        value, bound = metrics[ACCURACY], threshold.value_threshold.lower_bound.value
-        before = baseline.get(name, {}).get(ACCURACY) if baseline else None
-        found.append(Check(metric, name, value, bound, (name, "value") not in failed, before))
-        if name == OVERALL and before is not None:
-            bound = before + overall.change_threshold.absolute.value + TOLERANCE
-            found.append(Check("accuracy against baseline", name, value, bound, (name, "change") not in failed, before))
-    return found
-
-
-def precisions(confusion: list[list[int]]) -> list[float | None]:
-    """Precision of each class from a confusion matrix [actual][predicted]; None for a class that is never predicted."""
-    columns = list(zip(*confusion, strict=True))
-    return [column[k] / sum(column) if sum(column) else None for k, column in enumerate(columns)]
-
-
-def calibration_error(answers: reference_predictions.ReferencePredictions, bins: int = 10) -> float:
-    """Expected calibration error of the top class, 0..1 (Guo et al. 2017, eq. 3): |accuracy - confidence| by bin."""
-    confidence = answers.probabilities.max(axis=1)
-    right = answers.probabilities.argmax(axis=1) == answers.labels
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(right[place == k].mean() - confidence[place == k].mean()) * (place == k).sum() for k in set(place)]
-    return float(sum(gaps) / len(right))
-
-
 class Executor(TfxExecutor):
     """TFMA's evaluation, and two files that can be read without TFMA.
 
@@ -129,12 +94,18 @@ class Executor(TfxExecutor):
             input_dict = {k: v for k, v in input_dict.items() if k != standard_component_specs.BASELINE_MODEL_KEY}
         super().Do(input_dict, output_dict, exec_properties)
         folder = artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY])
-        config = tfma.EvalConfig()
-        proto_utils.json_to_proto(exec_properties[standard_component_specs.EVAL_CONFIG_KEY], config)
+        settings = GateSettings(**json.loads(exec_properties["settings"]))
         model = artifact_utils.get_single_instance(input_dict[standard_component_specs.MODEL_KEY])
         has_baseline = bool(input_dict.get(standard_component_specs.BASELINE_MODEL_KEY))
 
         answers = _answers(model, input_dict, exec_properties)
+        against = None
+        if has_baseline:  # evaluated again, on these images: it may have been evaluated on others
+            theirs = _answers(artifact_utils.get_single_instance(baseline), input_dict, exec_properties).classes
+            against, answers = (
+                paired(answers.labels, theirs, answers.classes),
+                answers._replace(baseline_classes=theirs),
+            )
         validation = tfma.load_validation_result(folder)
         failed = {
             (_slice_name(one.slice_key), _kind(failure))
@@ -149,21 +120,22 @@ class Executor(TfxExecutor):
         if finite == 1:
             _require_same_accuracy(answers.accuracy, candidate[OVERALL][ACCURACY])
             candidate[OVERALL]["calibration_error"] = calibration_error(answers)
-        else:  # whatever TFMA decided: comparisons with NaN are always false
-            _withdraw(blessing)
 
         matrix = _confusion(result, answers.probabilities.shape[1])
         for name, precision in enumerate(precisions(matrix)):
             if precision is not None and str(name) in candidate:
                 candidate[str(name)]["precision"] = precision
+        found = [
+            *checks(settings, candidate, before, failed, against, json.loads(exec_properties["class_names"])),
+            Check("finite answers", OVERALL, finite, 1.0, finite == 1),
+        ]
         verdict = Verdict(
-            blessed=validation.validation_ok and finite == 1,
-            checks=[
-                *checks(config, candidate, before, failed),
-                Check("finite answers", OVERALL, finite, 1.0, finite == 1),
-            ],
-            metrics={"slices": candidate, "confusion": matrix},
+            blessed=validation.validation_ok and all(check.passed for check in found),
+            checks=found,
+            metrics={"slices": candidate, "confusion": matrix} | ({"against": against._asdict()} if against else {}),
         )
+        if not verdict.blessed:  # whatever TFMA decided: it does not compare by example, nor with NaN
+            _withdraw(blessing)
         reference_predictions.write(answers, Path(folder))
         verdict.write(Path(blessing.uri, contract.VERDICT_FILE))
         worst = min((c for c in verdict.checks if c.slice != OVERALL), key=lambda c: c.value, default=None)
@@ -233,21 +205,40 @@ def _confusion(result: Any, classes: int) -> list[list[int]]:
     return matrix
 
 
-class Evaluator(TfxEvaluator):
+class _Spec(standard_component_specs.EvaluatorSpec):
+    PARAMETERS = {
+        **standard_component_specs.EvaluatorSpec.PARAMETERS,
+        "settings": component_spec.ExecutionParameter(type=str),
+        "class_names": component_spec.ExecutionParameter(type=str),
+    }
+
+
+class Evaluator(base_beam_component.BaseBeamComponent):
     """TFX component: Examples, Model and the baseline's Model in, ModelEvaluation and ModelBlessing out.
 
     Evaluates the test split and compares the model with the thresholds of `settings`.
     """
 
+    SPEC_CLASS = _Spec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(Executor)
 
     def __init__(
-        self, examples: BaseChannel, model: BaseChannel, baseline_model: BaseChannel, settings: GateSettings
+        self,
+        examples: BaseChannel,
+        model: BaseChannel,
+        baseline_model: BaseChannel,
+        settings: GateSettings,
+        class_names: Sequence[str] = (),
     ) -> None:
-        super().__init__(
+        spec = _Spec(
             examples=examples,
-            example_splits=[contract.TEST_SPLIT],
             model=model,
             baseline_model=baseline_model,
+            evaluation=OutputChannel(standard_artifacts.ModelEvaluation, self, standard_component_specs.EVALUATION_KEY),
+            blessing=OutputChannel(standard_artifacts.ModelBlessing, self, standard_component_specs.BLESSING_KEY),
+            example_splits=json_utils.dumps([contract.TEST_SPLIT]),
             eval_config=eval_config(settings),
+            settings=json.dumps(asdict(settings)),
+            class_names=json.dumps(class_names),
         )
+        super().__init__(spec=spec)

@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 ACCEPTED: Final = "accepted"
 ON_DRIFT: Final = "on_drift"
 PREVIOUS: Final = "previous"  # property of the execution: name of the record with the statistics of the data before
+# Properties of the artifact, for `run --plan`: the data that was validated, and that record.
+DATA_IDENTITY: Final = "data_identity"
+COMPARED_WITH: Final = "compared_with"
 
 
 def describe(split: str, anomalies: anomalies_pb2.Anomalies) -> list[str]:
@@ -79,6 +82,8 @@ class Executor(TfxExecutor):
             before = accepted.previous(folder, identity)
         else:
             before = folder / chosen if chosen else None
+        artifact.set_string_custom_property(COMPARED_WITH, before.name if before else "")  # for `run --plan`
+        artifact.set_string_custom_property(DATA_IDENTITY, identity)
         schema_folder = artifact_utils.get_single_uri(input_dict[keys.SCHEMA_KEY])
         schema = io_utils.SchemaReader().read(io_utils.get_only_uri_in_dir(schema_folder))
         checks = drift_checks(splits, Statistics.FromString(before.read_bytes()) if before else None, schema)

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ from tfx.types.channel import BaseChannel
 from tfx.utils import path_utils, proto_utils
 
 from components.common import contract
+from components.common.class_names import class_names
+from components.validation import model_card
 from components.versions import manifest, release
 from components.versions.publish import prune, publish
 from components.versions.weights import weights_sha256
@@ -42,6 +45,22 @@ def saved_weights(saved_model: Path) -> dict[str, npt.NDArray[np.generic]]:
         for key in reader.get_variable_to_shape_map()
         if key.startswith(before) and key.endswith(after)
     }
+
+
+def _documents(
+    run_id: str, origin: Mapping[str, Any], slices: Mapping[str, Mapping[str, float]], version: int
+) -> dict[str, str]:
+    subject = model_card.Subject(
+        version=str(version),
+        run_id=run_id,
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        commit=manifest.git_commit(),
+        settings=origin["settings"],
+        data_sha256=origin["data_sha256"],
+        slices=slices,
+        class_names=class_names(origin["settings"], origin["settings"]["data"]["classes"]),
+    )
+    return model_card.documents(subject)
 
 
 class Executor(TfxExecutor):
@@ -73,8 +92,9 @@ class Executor(TfxExecutor):
             infra=infra_verdict,
             weights_sha256=weights_sha256(saved_weights(model)),
         )
+        documents = functools.partial(_documents, str(self._context.pipeline_run_id), origin, gate["metrics"]["slices"])
         unverified = json.loads(exec_properties.get(contract.UNVERIFIED_VERSIONS, "{}"))
-        version = publish(model, base, int(time.time()), describe, unverified.get("tampered", ()))
+        version = publish(model, base, int(time.time()), describe, unverified.get("tampered", ()), documents)
         shutil.copytree(version, pushed.uri, dirs_exist_ok=True)  # the artifact is a copy, as in TFX's own Pusher
         pushed.set_string_custom_property(contract.MANIFEST_PROPERTY, manifest.sha256(version / manifest.FILE_NAME))
         self._MarkPushed(pushed, pushed_destination=str(version), pushed_version=version.name)

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -20,9 +19,11 @@ if __name__ == "__main__":
 import typer  # noqa: E402
 
 from components.common import ROOT, command_line  # noqa: E402
-from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say  # noqa: E402
+from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say, say_next  # noqa: E402
 from components.common.errors import UserError  # noqa: E402
 from components.common.home import Home, existing  # noqa: E402
+from pipeline import questions, tensorboard  # noqa: E402
+from pipeline.doctor import command as doctor  # noqa: E402
 
 DEFAULT_CONFIG = ROOT / "configs" / "default.toml"
 
@@ -36,6 +37,7 @@ app = command_line.application(
     "4 data anomalies (nothing trained), 5 environment or input missing or corrupt, 6 served model fails validation, "
     "130 Ctrl-C, 143 SIGTERM.",
 )
+questions.add_to(app)
 
 
 @app.command()
@@ -46,6 +48,14 @@ def run(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; repeatable.")
     ] = None,
+    only_plan: Annotated[bool, typer.Option("--plan", help="Only say what would run and why; change nothing.")] = False,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="NODE", help="Run this node and all after it, cached or not.")
+    ] = None,
+    without_cache: Annotated[
+        list[str] | None,
+        typer.Option("--no-cache", metavar="NODE", help="Run this node, cached or not, and what reads it; repeatable."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the whole pipeline: data, statistics, training, evaluation, push.
@@ -54,14 +64,18 @@ def run(
 
     Example: mnist-pipeline run --set train.steps=500 --set data.source=/data/fashion
     """
+    from pipeline import plan, summary
     from pipeline import settings as settings_module
-    from pipeline import summary
-    from pipeline.run import execute, refused
+    from pipeline.run import execute, refused, with_full_paths
 
-    stop = context.obj
+    stop, place = context.obj, Home(home.resolve())
     try:
-        settings = settings_module.load(config, overrides or [])
-        result = execute(settings, Home(home.resolve()), stop, lines_to_stderr=as_json, started=STARTED)
+        settings = with_full_paths(settings_module.load(config, overrides or []))
+        forced = plan.forced(first, without_cache or [])
+        if only_plan:
+            say(plan.described(plan.plan(settings, place, forced), as_json=as_json))
+            return
+        result = execute(settings, place, stop, forced, lines_to_stderr=as_json, started=STARTED)
     except UserError as e:
         if as_json:
             say(refused(str(e), e.exit_code).to_json())
@@ -76,7 +90,9 @@ def run(
     else:
         summary.show(result, home)
     if result.error:
-        print(result.error, file=sys.stderr)
+        print(command_line.wrapped(result.error), file=sys.stderr, flush=True)
+    if not as_json:
+        summary.show_next(result, home)
     raise typer.Exit(result.exit_code)
 
 
@@ -104,39 +120,47 @@ def validate(
         say(proof.to_json(version, rows))
     else:
         for row in rows:
-            say(f"{'ok' if row.passed else 'FAILED':<7} {row.name:<14} {row.found}")
+            line = f"{'ok' if row.passed else 'FAILED':<7} {row.name:<14} {row.found}"
+            say(command_line.wrapped(line, " " * 23))
     if not rows[-1].passed:
         print(f"version {version} failed validation: {rows[-1].name}: {rows[-1].found}", file=sys.stderr)
         raise typer.Exit(proof.FAILED_EXIT_CODE)
     if not as_json:
         say(f"version {version} is valid: blessed, unchanged, and it predicts as in its evaluation")
+        say_next("serving", "query")
 
 
 @app.command()
-def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
-    """Show the latest finished run, whether its version is served, and the home's size after the last run or gc.
+def report(
+    run: Annotated[
+        str, typer.Argument(metavar="[RUN]", help="A run's id or its beginning, a pushed version, latest or previous.")
+    ] = "latest",
+    home: HomeOption = DEFAULT_HOME,
+    show: Annotated[
+        bool | None, typer.Option("--open/--no-open", help="Open it in a browser; default: if there is a desktop.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the HTML report of a run, and open it or print its address.
 
-    Example: mnist-pipeline status
+    Every run writes its own; this writes it again, with what the home still has.
+
+    Example: mnist-pipeline report latest
     """
-    from components.common.home_size import HomeSize
-    from pipeline import summary
-    from pipeline.run import latest_result
+    import os
+    import webbrowser
 
-    place = Home(existing(home))
-    result, size = latest_result(place), HomeSize.read(place)
+    from pipeline import report as report_module
+
+    with _errors_in_json(as_json):
+        path = report_module.write(Home(existing(home)), run)
     if as_json:
-        say(json.dumps(asdict(result) | {"home_size": asdict(size) if size else None}))
+        say(json.dumps({"run_id": path.stem, "report": str(path)}))
         return
-    say(f"run {result.run_id}")
-    for node in result.nodes:
-        say(f"{node['id']:<18} {node['state']:<8} {node['seconds']:6.1f} s")
-    summary.show(result, home)
-    for line in result.drift:
-        say(f"drift: {line}")
-    if result.error:
-        say(result.error)
-    if size:
-        say(f"home {size}")
+    say(path.as_uri())
+    desktop = sys.stdout.isatty() and any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if show or (show is None and (desktop or (sys.platform == "darwin" and sys.stdout.isatty()))):
+        webbrowser.open(path.as_uri())
 
 
 @app.command()
@@ -164,6 +188,8 @@ def gc(
             keep_runs = settings_module.load(config).home.keep_runs
         collected = collect_garbage(Home(existing(home)), keep_runs, dry_run=dry_run)
     say(collected.to_json() if as_json else f"{collected}\nhome {collected.home_size}")
+    if not as_json:
+        say_next("pipeline", "status")
 
 
 @app.command("compile")
@@ -193,6 +219,7 @@ def compile_(
         return
     say(f"{written['output']}: {len(written['nodes'])} tasks on {written['image']}")
     say("parameters of a run: " + ", ".join(f"{name} = {value}" for name, value in written["parameters"].items()))
+    say_next("pipeline", "submit", "--wait", *(["--package", output] if output != DEFAULT_PACKAGE else []))
 
 
 @app.command()
@@ -259,6 +286,10 @@ def submit(
     if result.error:
         print(result.error, file=sys.stderr)
     raise typer.Exit(result.exit_code)
+
+
+doctor.add_to(app)
+tensorboard.add_to(app)
 
 
 @contextmanager

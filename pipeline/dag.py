@@ -55,7 +55,7 @@ def create_pipeline(settings: Settings, files: IdxFiles, home: Home) -> Pipeline
     baseline = Baseline(candidate=model, versions=home.serving_model)
 
     # Evaluates the model on test and blesses it if it reaches the thresholds.
-    evaluator = Evaluator(examples, model, baseline.outputs["model"], settings.gate)
+    evaluator = Evaluator(examples, model, baseline.outputs["model"], settings.gate, settings.data.class_names)
     blessing = evaluator.outputs["blessing"]
 
     # Loads the blessed model in a real server and compares its predictions with the evaluation.

@@ -62,8 +62,8 @@ class Collected:
 def collect(home: Home, keep_runs: int, *, dry_run: bool = False) -> Collected:
     """Remove what is no longer needed, and record the home's size. The caller has locked the home.
 
-    What stays: artifacts and logs of the newest `keep_runs` runs; artifacts of the newest run that reached the Pusher,
-    so that the next run is still cached; the evaluation of each version that is pushed, served or named in
+    What stays: artifacts, logs and reports of the newest `keep_runs` runs; artifacts of the newest run that reached the
+    Pusher, so that the next run is still cached; the evaluation of each version that is pushed, served or named in
     release.json, which `validate` needs.
 
     Args:
@@ -76,12 +76,15 @@ def collect(home: Home, keep_runs: int, *, dry_run: bool = False) -> Collected:
     started = time.monotonic()
     folders = _artifact_folders(home, keep_runs, dry_run)
     logs = _logs(home, keep_runs)
-    freed = sum(size_of(folder) for folder in [*folders, *logs])
+    reports = [report for folder in logs if (report := home.report(folder.name)).is_file()]
+    freed = sum(size_of(path) for path in [*folders, *logs, *reports])
     if not dry_run:
         for folder in folders:
             _remove(folder)
         for folder in logs:
             _delete(folder)
+        for report in reports:
+            report.unlink(missing_ok=True)
         for log in _command_logs(home):
             _shorten(log)
         if home.serving_model in integrity.subfolders(home.serving_model.parent):

@@ -13,23 +13,16 @@ import os
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
 
 from components.common.contract import MANIFEST_PROPERTY
-from components.common.errors import InputError
-from components.versions import manifest, publish
+from pipeline.unchanged import LISTINGS, UnverifiedVersions, compared, damage, listing
 
 log = logging.getLogger(__name__)
 SHOWN: Final = 3  # lines; the log has all of them
-LISTINGS: Final = ".listings"  # below the pipeline root: <artifact id>.json
-
-
-def listing(folder: Path) -> dict[str, int]:
-    """Size in bytes of every file below a folder, by relative path; {} if the folder does not exist."""
-    return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
 
 
 def remember(artifacts: list[mlmd.Artifact], root: Path) -> None:
@@ -39,26 +32,12 @@ def remember(artifacts: list[mlmd.Artifact], root: Path) -> None:
         (root / LISTINGS / f"{artifact.id}.json").write_text(json.dumps(listing(Path(artifact.uri))))
 
 
-def damage(artifact: mlmd.Artifact, root: Path) -> str | None:
-    """What is wrong with an artifact's files; None if they match the record."""
-    folder = Path(artifact.uri)
-    if not folder.exists():
-        return "is gone"
-    try:
-        before = json.loads((root / LISTINGS / f"{artifact.id}.json").read_text())
-    except (OSError, ValueError):
-        return None  # no record: the run was killed before writing it, or the artifact is older than this check
-    now = listing(folder)
-    changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    return f"has changed ({', '.join(changed[:3])})" if changed else None
-
-
 def forget_damaged(store: MetadataStore, root: Path) -> list[str]:
     """Mark damaged artifacts below `root` as deleted in MLMD; returns lines for the user about the first few."""
     damaged, lines = [], []
     for artifact in store.get_artifacts():
         if artifact.state == mlmd.Artifact.LIVE and Path(artifact.uri).is_relative_to(root):
-            problem = damage(artifact, root)
+            problem = damage(artifact.id, Path(artifact.uri), root)
             if problem:
                 artifact.state = mlmd.Artifact.DELETED
                 damaged.append(artifact)
@@ -145,19 +124,6 @@ def remove_scratch(root: Path) -> None:
         shutil.rmtree(node / ".system", ignore_errors=True)
 
 
-class UnverifiedVersions(NamedTuple):
-    """Numbers of pushed versions that match no run's record.
-
-    Attributes:
-        tampered: files or manifest differ from what was pushed, or the folder was swapped, half copied or put there
-            by hand.
-        unrecorded: the manifest matches the files, but the run was killed before it could record the push.
-    """
-
-    tampered: list[int]
-    unrecorded: list[int]
-
-
 def unverified_versions(store: MetadataStore, base: Path) -> UnverifiedVersions:
     """Compare the versions below `base` with their records in MLMD.
 
@@ -174,24 +140,4 @@ def unverified_versions(store: MetadataStore, base: Path) -> UnverifiedVersions:
             gone.append(push)
     if gone:
         store.put_artifacts(gone)
-    found = UnverifiedVersions([], [])
-    for number in publish.versions(base) if base.is_dir() else []:
-        record = recorded.get(str(number))
-        if problem := _difference(base / str(number), record):
-            log.warning("%s", problem)
-            found.tampered.append(number)
-        elif record is None:
-            found.unrecorded.append(number)
-    return found
-
-
-def _difference(version: Path, manifest_sha256: str | None) -> str | None:
-    """How a version differs from what was pushed; None if it does not. Without a record, only the manifest counts."""
-    try:
-        manifest.verify(version)
-    except InputError as e:
-        return e.problem
-    path = version / manifest.FILE_NAME
-    if manifest_sha256 not in (None, manifest.sha256(path)):
-        return f"{path}: not the manifest that is recorded in MLMD"
-    return None
+    return compared(recorded, base)

@@ -1,8 +1,7 @@
-"""The local orchestrator: TFX's LocalDagRunner, node by node, with states, log files and source-aware caching."""
+"""The local orchestrator: TFX's LocalDagRunner, node by node, with states, reasons and log files."""
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,9 +17,9 @@ from tfx.proto.orchestration import pipeline_pb2
 
 from components.common.contract import UNVERIFIED_VERSIONS
 from components.common.signals import Stop
-from components.common.source_key import PARAMETER, modules_named_by, source_sha256
 from pipeline import integrity, lineage
-from pipeline.integrity import UnverifiedVersions
+from pipeline.node_keys import PARAMETER
+from pipeline.plan import Decision, Planner, unverified_text
 from pipeline.progress import State
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,8 @@ class Events(Protocol):
     def node_started(self, node_id: str) -> Path:
         """Returns the log file that the node writes to from now on."""
 
-    def node_finished(self, node_id: str, state: State) -> None: ...
+    def node_finished(self, node_id: str, state: State, reason: str) -> None:
+        """`reason` says why the node ran or was cached."""
 
 
 def compiled(pipeline: Pipeline, run_id: str) -> pipeline_pb2.Pipeline:
@@ -55,18 +55,16 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
     """Runs a compiled pipeline in this process, one node after another (they are in topological order).
 
     Args:
-        root: the pipeline root, the folder of the artifacts.
-        unverified: pushed versions that do not match the record of a run.
+        planner: decides which nodes come from the cache.
         stop: no node starts after a signal.
 
     Attributes:
         execution_ids: MLMD execution id of each node that ran or was cached, by node id.
     """
 
-    def __init__(self, events: Events, root: Path, unverified: UnverifiedVersions, stop: Stop) -> None:
+    def __init__(self, events: Events, planner: Planner, stop: Stop) -> None:
         super().__init__()
-        self._root = root
-        self._unverified = unverified
+        self._planner = planner
         self._stop = stop
         self.execution_ids: dict[str, int] = {}
         self._events = events
@@ -80,10 +78,11 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
             node = wrapper.pipeline_node
             node_id = node.node_info.id
             executor = runner_utils.extract_executor_spec(deployment, node_id)
-            _add_source_key(node, executor)
-            if node_id in ("Baseline", "Pusher") and any(self._unverified):
+            decision = self._planner.decide_now(node_id, self.execution_ids)
+            node.execution_options.caching_options.enable_cache = decision.cached
+            node.parameters.parameters[PARAMETER].field_value.string_value = self._planner.keys[node_id].text
+            if node_id in ("Baseline", "Pusher") and (unverified := unverified_text(self._planner.unverified)):
                 # Part of the Pusher's cache key: it runs again, so that the newest version is one that a run recorded.
-                unverified = json.dumps(self._unverified._asdict())
                 node.parameters.parameters[UNVERIFIED_VERSIONS].field_value.string_value = unverified
             launch = launcher.Launcher(
                 pipeline_node=node,
@@ -93,10 +92,10 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
                 executor_spec=executor,
                 custom_driver_spec=runner_utils.extract_custom_driver_spec(deployment, node_id),
             )
-            self._launch(node, launch, connection)
+            self._launch(decision, launch, connection)
 
-    def _launch(self, node: pipeline_pb2.PipelineNode, launch: launcher.Launcher, connection: Any) -> None:
-        node_id = node.node_info.id
+    def _launch(self, decision: Decision, launch: launcher.Launcher, connection: Any) -> None:
+        node_id, reason = decision.node, decision.reason
         self._stop.check()  # the node before may have caught the exception of the signal
         log_file = self._events.node_started(node_id)
         try:
@@ -104,31 +103,24 @@ class LocalRunner(local_dag_runner.LocalDagRunner):
         except Exception as e:
             log.exception("node %s failed", node_id)
             self._stop.check()
-            self._events.node_finished(node_id, "failed")
+            self._events.node_finished(node_id, "failed", reason)
             raise NodeFailedError(node_id, log_file) from e
         if info is None or not info.execution_id:
-            self._events.node_finished(node_id, "skipped")
+            self._events.node_finished(node_id, "skipped", "")
             return
         with metadata.Metadata(connection) as handle:
             (execution,) = handle.store.get_executions_by_id([info.execution_id])
             if execution.last_known_state == mlmd.Execution.COMPLETE:
                 artifacts = [a for found in lineage.outputs(handle.store, execution.id).values() for a in found]
-                integrity.remember(artifacts, self._root)
+                integrity.remember(artifacts, self._planner.home.artifacts)
         if execution.last_known_state == mlmd.Execution.FAILED:  # TFX does not raise for unresolvable inputs
-            self._events.node_finished(node_id, "failed")
+            self._events.node_finished(node_id, "failed", reason)
             raise NodeFailedError(node_id, log_file) from RuntimeError("its inputs could not be resolved")
         self.execution_ids[node_id] = info.execution_id
         cached = execution.last_known_state == mlmd.Execution.CACHED
-        self._events.node_finished(node_id, "cached" if cached else "ran")
-
-
-def _add_source_key(node: pipeline_pb2.PipelineNode, executor: Any) -> None:
-    """Add a hash of our functions and classes that a node names to its cache key."""
-    names = [value.field_value.string_value for value in node.parameters.parameters.values()]
-    python_class = getattr(executor, "python_executor_spec", executor)  # Beam's spec wraps the plain one
-    names.append(getattr(python_class, "class_path", ""))
-    if modules := modules_named_by(names):
-        node.parameters.parameters[PARAMETER].field_value.string_value = source_sha256(modules)
+        if decision.cached and not cached:
+            reason = "TFX's own cache key is new"
+        self._events.node_finished(node_id, "cached" if cached else "ran", reason)
 
 
 def sweep_interrupted(store: MetadataStore) -> None:

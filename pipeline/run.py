@@ -5,26 +5,29 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from components.common.commands import command
-from components.common.errors import CHANGE_PERMISSIONS, DataAnomaliesError, InputError, from_os_error
+from components.common.errors import DataAnomaliesError, InputError, from_os_error
 from components.common.files import check_utf_8, write_durably
 from components.common.home import RESULT_FILE, Home
 from components.common.settings import REAL_MNIST
 from components.common.signals import Stop
 from components.data import idx, mnist, split
 from components.data.idx import IdxFiles
-from components.data.mirrors import Report
-from pipeline.failure import DATABASE_LOCKED, explain
+from components.data.mirrors import Received, Report, no_bar
+from pipeline import bars, peak_memory
+from pipeline.failure import explain
+from pipeline.history import check_metadata
+from pipeline.node_keys import node_keys
 from pipeline.output_capture import OutputCapture, captured
+from pipeline.plan import Planner, data_sha256
 from pipeline.progress import Progress, State
 from pipeline.settings import Settings
 
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
     from pipeline.gc import Collected
 
 log = logging.getLogger(__name__)
-LOCK_TIMEOUT_S: Final = 1.0
 Status = Literal["pushed", "not_blessed", "anomalies", "failed"]
 EXIT_CODES: dict[Status, int] = {"pushed": 0, "not_blessed": 3, "anomalies": 4, "failed": 1}
 
@@ -52,21 +54,26 @@ class Result:
     seconds: float = 0.0
     startup_seconds: float = 0.0
     drift: list[str] = field(default_factory=list)
+    environment: dict[str, dict[str, str]] = field(default_factory=dict)
     error: str | None = None
     exit_code: int = 1
+    started_utc: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    data_sha256: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
 
-def prepare_data(settings: Settings, home: Home, report: Report) -> IdxFiles:
+def prepare_data(settings: Settings, home: Home, report: Report, received: Received = no_bar) -> IdxFiles:
     """The checked IDX files of `data.source`; the real MNIST is downloaded. Raises InputError.
 
     Args:
         report: called with one line of progress or one warning at a time.
+        received: called as the bytes of a download arrive.
     """
     if settings.data.source == REAL_MNIST:
-        files = mnist.fetch_mnist(home.data(REAL_MNIST), report)
+        files = mnist.fetch_mnist(home.data(REAL_MNIST), report, received=received)
     else:
         check_utf_8(Path(settings.data.source))
         files = idx.locate(Path(settings.data.source))
@@ -75,11 +82,15 @@ def prepare_data(settings: Settings, home: Home, report: Report) -> IdxFiles:
     return files
 
 
-def execute(settings: Settings, home: Home, stop: Stop, *, lines_to_stderr: bool, started: float) -> Result:
+def execute(
+    settings: Settings, home: Home, stop: Stop, forced: Mapping[str, str], *, lines_to_stderr: bool, started: float
+) -> Result:
     """Run the pipeline once in `home`.
 
     Args:
+        settings: with full paths, as `with_full_paths` returns them.
         stop: ends the run.
+        forced: nodes that run whatever the cache has, with the reason: see plan.forced.
         lines_to_stderr: print progress on stderr, because --json needs stdout.
         started: time.monotonic() of the process's start, from which `seconds` counts.
 
@@ -87,18 +98,18 @@ def execute(settings: Settings, home: Home, stop: Stop, *, lines_to_stderr: bool
         InputError: data or home are unusable. Later errors are in the Result.
         KeyboardInterrupt: a signal has arrived; nothing is pushed after it.
     """
-    source = settings.data.source
-    if source != REAL_MNIST:  # the manifest names the data; later commands may run in another folder
-        settings = replace(settings, data=replace(settings.data, source=str(Path(source).expanduser().resolve())))
     with home.exclusive():
         run_id = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]
-        result, logs = Result(run_id), home.logs(run_id)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        result, logs = Result(run_id, started_utc=now, settings=asdict(settings)), home.logs(run_id)
         with _writable(home), captured(logs) as capture:
             stream = capture.stderr if lines_to_stderr else capture.stdout
             check_metadata(home.metadata)
-            files = prepare_data(settings, home, lambda line: print(line, file=stream))
+            with bars.downloads(stream) as (report, received):
+                files = prepare_data(settings, home, report, received)
+            result.data_sha256 = data_sha256(settings)
             try:
-                _run(settings, home, files, result, capture, stream, stop, started)
+                _run(settings, home, files, forced, result, capture, stream, stop, started)
             except Exception as e:  # outside of any node: imports, wiring, MLMD
                 log.exception("the run failed")
                 stop.check()  # libraries wrap the exception of a signal in their own
@@ -106,8 +117,17 @@ def execute(settings: Settings, home: Home, stop: Stop, *, lines_to_stderr: bool
             result.seconds = round(time.monotonic() - started, 2)
             with suppress(InputError, OSError):  # a full disk: only `status` lacks this run
                 save(result, logs)
+            _report(home, run_id, stream)
             _collect(home, settings.home.keep_runs, stream)
     return result
+
+
+def with_full_paths(settings: Settings) -> Settings:
+    """The same settings in any folder: the manifest names the data, and later commands may run elsewhere."""
+    source = settings.data.source
+    if source == REAL_MNIST:
+        return settings
+    return replace(settings, data=replace(settings.data, source=str(Path(source).expanduser().resolve())))
 
 
 def refused(error: str, exit_code: int) -> Result:
@@ -139,25 +159,6 @@ def latest_result(home: Home) -> Result:
     raise InputError(f"{home.root}: no finished run here", f"Start one: {command('pipeline', 'run')}")
 
 
-def check_metadata(database: Path) -> None:
-    """Refuse a database that SQLite cannot read, with a clearer message than ML Metadata's. Raises InputError."""
-    if not database.exists():
-        return
-    try:
-        with closing(sqlite3.connect(database, timeout=LOCK_TIMEOUT_S)) as connection:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.DatabaseError as e:
-        code = getattr(e, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without the extension
-        if code == sqlite3.SQLITE_BUSY:
-            raise InputError(*DATABASE_LOCKED) from e
-        if code not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
-            raise InputError(f"{database}: cannot be read ({e})", CHANGE_PERMISSIONS) from e
-        raise InputError(
-            f"{database}: not a usable SQLite database ({e})",
-            "Restore it, or move it away: the next run starts with an empty one; pushed versions stay.",
-        ) from e
-
-
 def collect_garbage(home: Home, keep_runs: int, *, dry_run: bool) -> Collected:
     """Run `gc.collect` on its own. Raises InputError if the home is in use, or cannot be cleaned."""
     with home.exclusive(), _writable(home), captured(home.logs("gc")):  # hides TensorFlow's output
@@ -165,6 +166,19 @@ def collect_garbage(home: Home, keep_runs: int, *, dry_run: bool) -> Collected:
         from pipeline import gc
 
         return gc.collect(home, keep_runs, dry_run=dry_run)
+
+
+def _report(home: Home, run_id: str, stream: TextIO) -> None:
+    """Write the report. A failure is only reported: the run has its result."""
+    try:
+        from pipeline import report
+
+        started = time.monotonic()
+        path = report.write(home, run_id)
+        log.info("%s: %d bytes in %.2f s", path.name, path.stat().st_size, time.monotonic() - started)
+    except Exception as e:
+        log.exception("no report")
+        print(f"no report was written: {str(e).splitlines()[0] if str(e) else type(e).__name__}", file=stream)
 
 
 def _collect(home: Home, keep_runs: int, stream: TextIO) -> None:
@@ -194,18 +208,20 @@ def _run(
     settings: Settings,
     home: Home,
     files: IdxFiles,
+    forced: Mapping[str, str],
     result: Result,
     capture: OutputCapture,
     stream: TextIO,
     stop: Stop,
     started: float,
 ) -> None:
-    print("starting TFX, TensorFlow and Beam", file=stream)
-    from tfx.orchestration import metadata
+    with bars.waiting(stream, "starting TFX, TensorFlow and Beam"):
+        from tfx.orchestration import metadata
 
-    from components.training import distribution
-    from pipeline import integrity, lineage, local_runner
-    from pipeline.dag import create_pipeline
+        from components.training import distribution
+        from pipeline import integrity, lineage, local_runner
+        from pipeline.dag import create_pipeline
+        from pipeline.report import environment
 
     # For the Trainer; here, because another node may be the first to use TensorFlow.
     distribution.divide_cores(settings.train.shards)
@@ -222,17 +238,29 @@ def _run(
         unverified = integrity.unverified_versions(handle.store, home.serving_model)
     for number in unverified.tampered:
         print(f"version {number} differs from what was pushed: it is left as it is", file=stream)
+    result.environment = environment.measure()
     result.startup_seconds = round(time.monotonic() - started, 2)
 
     with Progress([node.pipeline_node.node_info.id for node in ir.nodes], stream) as progress:
-        runner = local_runner.LocalRunner(_Screen(progress, capture), home.artifacts, unverified, stop)
+        screen = _Screen(progress, capture)
+        planner = Planner(home, settings, node_keys(settings, home, result.data_sha256), unverified, forced)
+        runner = local_runner.LocalRunner(screen, planner, stop)
         try:
             runner.run_with_ir(ir)
         except local_runner.NodeFailedError as e:
             cause = e.__cause__ or e
             result.status = "anomalies" if isinstance(cause, DataAnomaliesError) else "failed"
             result.error, result.exit_code = explain(e.node_id, cause, e.log_file)
-    result.nodes = [{"id": n.id, "state": n.state, "seconds": round(n.seconds, 2)} for n in progress.nodes]
+    result.nodes = [
+        {
+            "id": node.id,
+            "state": node.state,
+            "seconds": round(node.seconds, 2),
+            "reason": node.reason,
+            "peak_mb": screen.peaks_mb.get(node.id),
+        }
+        for node in progress.nodes
+    ]
 
     with metadata.Metadata(pipeline.metadata_connection_config) as handle:
         outcome = lineage.outcome(handle.store, runner.execution_ids)
@@ -254,15 +282,19 @@ def _run(
 
 
 class _Screen:
-    """Shows the runner's events in the table, and switches the log file."""
+    """Shows the runner's events in the table, switches the log file, and measures the peak memory of each node."""
 
     def __init__(self, progress: Progress, capture: OutputCapture) -> None:
         self._progress = progress
         self._capture = capture
+        self._measured = False
+        self.peaks_mb: dict[str, int | None] = {}
 
     def node_started(self, node_id: str) -> Path:
+        self._measured = peak_memory.reset()
         self._progress.start(node_id)
         return self._capture.to(node_id)
 
-    def node_finished(self, node_id: str, state: State) -> None:
-        self._progress.finish(state)
+    def node_finished(self, node_id: str, state: State, reason: str) -> None:
+        self.peaks_mb[node_id] = peak_memory.peak_mb() if self._measured else None
+        self._progress.finish(state, reason=reason)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from components.common import ROOT
 from components.common.errors import InputError, UsageError
 from components.common.settings import (
     DataSettings,
@@ -87,7 +88,10 @@ def _resolve(path: str, origin: str) -> tuple[str, str, Any]:
     known = _known_keys()
     if path not in known:
         near = difflib.get_close_matches(path, known, n=1, cutoff=0.0)[0]
-        raise UsageError(f"unknown setting '{path}' ({origin})", f"The nearest is '{near}'. All: {', '.join(known)}")
+        raise UsageError(
+            f"unknown setting '{path}' ({origin})",
+            f"The nearest is '{near}'. All, with their meaning: {ROOT / 'configs' / 'default.toml'}",
+        )
     section, key = path.split(".")
     return section, key, known[path]
 
@@ -105,7 +109,9 @@ def _parse_override(text: str) -> tuple[str, Any]:
 
 
 def _convert(value: Any, kind: Any, path: str, origin: str) -> Any:
-    """The value as `kind`; only int to float and list to tuple are converted."""
+    """The value as `kind`; only int to float, list to tuple and a text of names to a tuple are converted."""
+    if path == "data.class_names" and kind is not str and isinstance(value, str):
+        return tuple(name.strip() for name in value.split(",")) if value.strip() else ()
     if typing.get_origin(kind) is tuple and isinstance(value, list):
         item = typing.get_args(kind)[0]
         return tuple(_convert(v, item, path, origin) for v in value)

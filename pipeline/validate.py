@@ -20,7 +20,7 @@ from components.validation.reference_predictions import SAME_PROBABILITY
 from components.validation.trial_server import ServerError, serving
 from components.versions import manifest, release
 from components.versions.manifest import Manifest
-from pipeline.run import check_metadata
+from pipeline.history import check_metadata
 
 FAILED_EXIT_CODE: Final = 6
 START_TIMEOUT_S: Final = 120.0

@@ -9,16 +9,19 @@ Exit codes: 0 ready, 5 this machine lacks something (the message says what, and 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.util
 import os
 import platform
+import pty
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +32,8 @@ VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements.lock"
 STAMP = VENV / "setup.sha256"
 EXIT_ENVIRONMENT = 5
+LISTED = re.compile(rb" [+~-] ")  # a line of uv about one installed package
+CONTROL = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")  # colours and movements of the cursor
 MIN_FREE_BYTES = 6 * 1024**3  # the environment needs 3 GB, the wheel cache takes additional space
 
 
@@ -91,17 +96,32 @@ def step(what: str, *command: str | Path) -> None:
     if not has_cache(environment):
         environment["UV_CACHE_DIR"] = str(VENV / "cache")
     words = [str(part) for part in command]
-    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(words, cwd=ROOT, env=environment, text=True, **output) as process:  # type: ignore[call-overload]
-        for line in process.stdout:
-            if not line.startswith((" + ", " - ", " ~ ")):
-                print(f"  {line.strip()}", file=sys.stderr, flush=True)
+    # On a terminal, uv draws bars with the bytes of each download: it must see a terminal as well.
+    reader, writer = pty.openpty() if sys.stderr.isatty() else os.pipe()
+    if sys.stderr.isatty():
+        termios.tcsetwinsize(writer, termios.tcgetwinsize(sys.stderr.fileno()))
+    with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=writer, stderr=writer) as process:
+        os.close(writer)
+        relay(reader)
     if process.returncode != 0:
         refuse(
             f"{what} failed (exit {process.returncode}); the lines above say why.",
             "Check the disk and the connection to the package registry, then run `make setup` again.",
         )
     print(f"setup: {what}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def relay(reader: int) -> None:
+    """Write what arrives to stderr, without the lines that list each package; closes the descriptor."""
+    rest = b""
+    with os.fdopen(reader, "rb", buffering=0) as source, contextlib.suppress(OSError):  # EIO: the end of a terminal
+        while part := source.read(65536):
+            *lines, rest = (rest + part).split(b"\n")
+            shown = [line + b"\n" for line in lines if not LISTED.match(CONTROL.sub(b"", line))]
+            if not CONTROL.sub(b"", rest).startswith(b" "):  # part of a bar, which is drawn before its line ends
+                shown, rest = [*shown, rest], b""
+            sys.stderr.buffer.write(b"".join(shown))
+            sys.stderr.buffer.flush()
 
 
 def uv_requirement() -> str:

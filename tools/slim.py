@@ -1,4 +1,4 @@
-"""Uninstall the packages of the extras `dev` and `bench`; used when the image of the Kubeflow tasks is built."""
+"""Uninstall the packages of some extras; used when the image of the Kubeflow tasks is built."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOR_DEVELOPERS = ("dev", "bench")
+LEFT_OUT = ("dev", "bench", "tensorboard")
 
 
 def names(pyproject: str) -> list[str]:
     """Packages of these extras that the product itself does not require."""
     project = tomllib.loads(pyproject)["project"]
     extras = project["optional-dependencies"]
-    kept = [*project["dependencies"], *(line for k, v in extras.items() if k not in FOR_DEVELOPERS for line in v)]
-    found = {_name(line) for extra in FOR_DEVELOPERS for line in extras[extra]}
+    kept = [*project["dependencies"], *(line for k, v in extras.items() if k not in LEFT_OUT for line in v)]
+    found = {_name(line) for extra in LEFT_OUT for line in extras[extra]}
     return sorted(found - {_name(line) for line in kept})
 
 

@@ -6,7 +6,9 @@ import inspect
 import os
 import re
 import shlex
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -60,6 +62,24 @@ def say(text: str) -> None:
     except OSError as e:
         _discard_stdout()
         print(f"error: stdout cannot be written ({e.strerror})", file=sys.stderr)
+
+
+def say_next(program: str, subcommand: str, *arguments: object) -> None:
+    """Print the command that usually follows, as the last line of a command that went well."""
+    say(f"next: {commands.command(program, subcommand, *arguments)}")
+
+
+def wrapped(text: str, indent: str = "  ") -> str:
+    """The text with lines broken between words if stdout is a terminal; else each stays one line, for grep.
+
+    Args:
+        indent: of continued lines.
+    """
+    if not sys.stdout.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    rows = (textwrap.wrap(row, width, subsequent_indent=indent, break_on_hyphens=False) for row in text.splitlines())
+    return "\n".join(line for row in rows for line in row)
 
 
 def run(app: typer.Typer) -> None:

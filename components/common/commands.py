@@ -20,7 +20,10 @@ EXIT_ENVIRONMENT: Final = 5
 VENV_BIN: Final = ROOT / ".venv" / "bin"
 MAKE_TARGETS: Final = {
     ("pipeline", "run"): "pipeline",
+    ("pipeline", "report"): "report",
     ("pipeline", "validate"): "validate",
+    ("pipeline", "doctor"): "doctor",
+    ("pipeline", "tensorboard"): "tensorboard",
     ("serving", "up"): "serve",
     ("serving", "down"): "stop",
     ("serving", "query"): "query",

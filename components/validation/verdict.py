@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 OVERALL: Final = "overall"
+AGAINST_BASELINE: Final = "accuracy against baseline"
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class Check:
         bound: the threshold: lowest passing value, or highest if `at_most`.
         passed: whether the value meets the threshold.
         baseline: the baseline's value; None if it was not compared.
+        low, high: the ends of the value's 95 % interval; None if it has none.
+        p_worse: in the comparison with the baseline, the probability of such a loss by chance, 0..1
+            (significance.paired).
+        class_name: the name of the class `slice`; empty if it has none.
     """
 
     metric: str
@@ -30,19 +35,30 @@ class Check:
     passed: bool
     baseline: float | None = None
     at_most: bool = False
+    low: float | None = None
+    high: float | None = None
+    p_worse: float | None = None
+    class_name: str = ""
 
     @property
     def delta(self) -> float | None:
         return None if self.baseline is None else self.value - self.baseline
 
+    @property
+    def margin(self) -> float:
+        """How far the value is on the passing side of the bound."""
+        return self.bound - self.value if self.at_most else self.value - self.bound
+
 
 def describe(check: Check) -> str:
-    """`recall[8] 0.9410 < 0.9500`"""
+    """`recall[8] 0.9410 < 0.9500`, or `recall[Bag] ...` if the class has a name."""
     sign = {(True, False): ">=", (False, False): "<", (True, True): "<=", (False, True): ">"}
-    baseline = "" if check.baseline is None else f" (baseline {check.baseline:.4f})"
+    chance = "" if check.p_worse is None else f", p {check.p_worse:.2g}"
+    baseline = "" if check.baseline is None else f" (baseline {check.baseline:.4f}{chance})"
     value, bound = (f"{number:.4f}" if 1e-3 < abs(number) < 1e4 else f"{number:.3g}" for number in
                     (check.value, check.bound))  # fmt: skip
-    return f"{check.metric}[{check.slice}] {value} {sign[check.passed, check.at_most]} {bound}{baseline}"
+    name = f"{check.metric}[{check.class_name or check.slice}]"
+    return f"{name} {value} {sign[check.passed, check.at_most]} {bound}{baseline}"
 
 
 @dataclass(frozen=True)

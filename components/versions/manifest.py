@@ -55,6 +55,10 @@ class Manifest:
     files: dict[str, str]
     format: int = FORMAT
 
+    def class_names(self) -> list[str]:
+        """What its labels mean; [] if they have no names."""
+        return list(self.settings.get("data", {}).get("class_names") or ())
+
 
 def describe(
     version: int,

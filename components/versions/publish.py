@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Final
 
+from components.common import contract
 from components.common.errors import InputError
 from components.common.files import locked, sync
 from components.versions import manifest
@@ -17,6 +18,7 @@ from components.versions.manifest import Manifest
 TEMPORARY: Final = ".pushing-"  # TensorFlow Serving ignores folders whose name is not a number
 DELETED: Final = ".deleting-"
 LOCK_FILE: Final = ".push.lock"  # held while versions are added, deleted or chosen; no other lock is taken meanwhile
+DOCUMENTS: Final = (contract.MODEL_CARD_FILE, contract.README_FILE)  # not of the model: a push adds them
 MAX_VERSION: Final = 2**63 - 1  # TensorFlow Serving's int64
 
 
@@ -26,17 +28,19 @@ def publish(
     now_s: int,
     describe: Callable[[int, dict[str, str]], Manifest] | None = None,
     tampered: Collection[int] = (),
+    documents: Callable[[int], Mapping[str, str]] = lambda _: {},
 ) -> Path:
     """Copy the SavedModel `model` to `base/<version>`, which appears with one rename.
 
-    If the newest version is an unchanged copy of this model, nothing is copied. A push that was killed between the
-    rename and its record in MLMD leaves such a version.
+    If the newest version is an unchanged copy of this model, and its manifest has the same class names, nothing is
+    copied. A push that was killed between the rename and its record in MLMD leaves such a version.
 
     Args:
         model: folder of a SavedModel.
         base: the folder that TensorFlow Serving watches; created if missing.
         now_s: seconds since the epoch; the version number, unless `base` has an equal or higher one.
         describe: returns the manifest for a version and the SHA-256 of each file; None writes no manifest.
+        documents: returns texts about a version, by name in DOCUMENTS, which are written beside the model.
         tampered: versions known to differ from what was pushed, whatever their manifest says.
 
     Returns:
@@ -49,8 +53,10 @@ def publish(
     with locked(base / LOCK_FILE):
         _delete_unfinished(base)
         existing = versions(base)
-        if existing and existing[-1] not in tampered and _is_unchanged(base / str(existing[-1]), files):
-            return base / str(existing[-1])
+        if existing and existing[-1] not in tampered:
+            newest = base / str(existing[-1])
+            if _is_unchanged(newest, files, describe(existing[-1], files).class_names() if describe else []):
+                return newest
         version = max([now_s, *(number + 1 for number in existing)])
         if version > MAX_VERSION:
             raise InputError(
@@ -64,8 +70,10 @@ def publish(
             if copied != files:
                 different = sorted(name for name in files if copied.get(name) != files[name])
                 raise InputError(f"{temporary}: {', '.join(different)} differ after copying", "Check the disk.")
+            for name, text in documents(version).items():
+                (temporary / name).write_text(text)
             if describe is not None:
-                manifest.write(describe(version, files), temporary)
+                manifest.write(describe(version, manifest.file_hashes(temporary)), temporary)
             for root, _, names in os.walk(temporary, topdown=False):
                 for path in (Path(root, name) for name in [*names, ""]):  # "" is the folder itself
                     mode = path.stat().st_mode
@@ -139,8 +147,10 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def _is_unchanged(version: Path, files: dict[str, str]) -> bool:
+def _is_unchanged(version: Path, files: dict[str, str], class_names: list[str]) -> bool:
     try:
-        return manifest.verify(version).files == files
-    except InputError:
+        found = manifest.verify(version)
+        pushed = {name: sha256 for name, sha256 in found.files.items() if name not in DOCUMENTS}
+        return pushed == files and found.class_names() == class_names
+    except (InputError, AttributeError, TypeError):  # the last two: not a manifest's types
         return False

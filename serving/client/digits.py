@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -167,7 +167,6 @@ def test_data(home: Path, version: int) -> Path:
 def class_names(home: Path, version: int) -> Sequence[str]:
     """Return the names of a version's classes from its manifest; the numbers have none by default."""
     try:
-        settings: dict[str, Any] = manifest.read(version_folder(home, version)).settings
+        return manifest.read(version_folder(home, version)).class_names()
     except InputError:
         return ()
-    return [str(name) for name in settings.get("data", {}).get("class_names") or ()]

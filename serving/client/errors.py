@@ -35,12 +35,11 @@ class ServingClientError(UserError):
         text: the server's message.
     """
 
-    advice: ClassVar[tuple[str, ...]] = ()  # text, and the command to print after it, if any
+    advice: ClassVar[tuple[str, ...]] = ()  # text, and the words of a command to print after it
 
     def __init__(self, address: str, code: str, text: str) -> None:
-        text_only = len(self.advice) < 2
-        advice = "".join(self.advice) if text_only else f"{self.advice[0]}: {command(*self.advice[1:])}"
-        super().__init__(f"{address}: {code}: {text}", advice)
+        says, words = self.advice[:1], self.advice[1:]
+        super().__init__(f"{address}: {code}: {text}", ": ".join([*says, *([command(*words)] if words else [])]))
         self.address, self.code, self.text = address, code, text
         self.args = (address, code, text)  # for pickling
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
+from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say, say_next
 from components.common.errors import UsageError
-from serving.commands.server import GRPC_PORT, REST_PORT
+from components.common.ports import GRPC_PORT, REST_PORT
 
 if TYPE_CHECKING:
     from serving.client.query import Result
@@ -86,6 +86,8 @@ def query(
             say(line)
     if summary.get("same_classes") is False:
         raise typer.Exit(EXIT_DISAGREEMENT)
+    if not as_json:
+        say_next("pipeline", "validate")
 
 
 def lines(result: Result, summary: dict[str, Any], names: Sequence[str] = (), *, unicode: bool = True) -> list[str]:

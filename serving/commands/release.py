@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
+from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say, say_next
 from components.common.commands import command
 from components.common.errors import UsageError
 from components.common.home import existing
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from serving.release.apply import Change
 
 EXIT_CANARY_FAILED: Final = 3
+SHADOW_DIGITS: Final = 1000  # of the suggested comparison
 ReasonOption = Annotated[str, typer.Option(help="Reason, recorded in the history.")]
 VersionArgument = Annotated[int | None, typer.Argument(min=0, metavar="[VERSION]", show_default=False)]
 
@@ -104,7 +105,7 @@ def canary(
     if version is not None or now.canary is None:
         change = decisions.canary(home, version, reason=reason)
         if not as_json:
-            _report(change, as_json=False)
+            _report(change, as_json=False, last=False)
     comparison = comparing.run(home, running.grpc_port, chosen, rules, reason)
     _report_comparison(home, comparison, as_json)
     if comparison["reasons"]:
@@ -147,7 +148,8 @@ def history(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> Non
             say(line)
 
 
-def _report(change: Change, as_json: bool) -> None:
+def _report(change: Change, as_json: bool, *, last: bool = True) -> None:
+    """Print a change and, if it is the `last` thing of the command, the next command to run."""
     after = change.after
     if as_json:
         say(json.dumps(_as_json(change)))
@@ -169,6 +171,9 @@ def _report(change: Change, as_json: bool) -> None:
         say("requests without a label get the canary, the highest loaded version: use the label stable")
     if change.action == "promote" and after.previous is not None:
         say(f"to go back to {after.previous}: {command('serving', 'rollback')}")
+    if last and change.in_effect:
+        compare = after.canary is not None and after.stable is not None
+        say_next("serving", *(("canary", "--shadow", SHADOW_DIGITS) if compare else ("status",)))
 
 
 def _as_json(change: Change) -> dict[str, Any]:

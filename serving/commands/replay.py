@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from components.common.command_line import JsonOption, say
-from serving.commands.server import GRPC_PORT, REST_PORT, GrpcPort, RestPort
+from components.common.ports import GRPC_PORT, REST_PORT
+from serving.commands.server import GrpcPort, RestPort
 
 
 def add_to(app: typer.Typer) -> None:

@@ -10,9 +10,9 @@ from typing import Annotated, Final
 
 import typer
 
-from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say
+from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say, say_next
 from components.common.home import existing
-from components.common.ports import version_states
+from components.common.ports import GRPC_PORT, REST_PORT, version_states
 from serving.launch.backends import Preferred
 
 BackendOption = Annotated[
@@ -23,8 +23,6 @@ BackendOption = Annotated[
         "tensorflow_model_server, else embedded. container: pulls the image if it is missing.",
     ),
 ]
-GRPC_PORT: Final = 8500
-REST_PORT: Final = 8501
 STATUS_TIMEOUT_S: Final = 2.0
 GrpcPort = Annotated[int | None, typer.Option(min=1, help=f"Port for gRPC, on loopback; default: {GRPC_PORT}.")]
 RestPort = Annotated[
@@ -74,6 +72,7 @@ def up(
     say(f"versions: {_list_states(states)}")
     say(f"gRPC 127.0.0.1:{running.grpc_port}, REST http://127.0.0.1:{running.rest_port}/v1/models/mnist")
     say(f"{running}, log: {running.log_file}")
+    say_next("serving", "query")
 
 
 def down(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
@@ -88,6 +87,7 @@ def down(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
         say(json.dumps({"stopped": stopped is not None, "pid": stopped.pid if stopped else None}))
     else:
         say(f"stopped {stopped}" if stopped else "no server is running in this home")
+        say_next("serving", "up")
 
 
 def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None:
@@ -116,6 +116,7 @@ def status(home: HomeOption = DEFAULT_HOME, as_json: JsonOption = False) -> None
     say(f"answers: {', '.join(f'{label} {number}' for label, number in served.items()) or 'none'}")
     if release.pending:
         say("in progress or killed: {action} {version} (run the command again to finish)".format(**release.pending))
+    say_next("serving", "query")
 
 
 def signatures(

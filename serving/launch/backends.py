@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from components.common import ROOT, contract
+from components.common import ROOT, container_engine, contract
 from components.common.errors import InputError
 from serving.launch import container
 from serving.launch.container import Container
@@ -81,17 +81,18 @@ def choose(preferred: Preferred = "auto", *, pull: bool = False) -> Choice:
     """
     reasons, engines = [], []
     if preferred in ("auto", "container"):
-        for engine in container.ENGINES:
-            problem = container.engine_problem(engine)
+        for engine in container_engine.ENGINES:
+            problem = container_engine.engine_problem(engine)
             if problem is None:
                 engines.append(engine)
-                if image := container.image_id(engine):
+                if image := container_engine.image_id(engine):
                     return _container(engine, image)
-                problem = f"{engine} has no image of TensorFlow Serving (get it: {container.pull_command(engine)})"
+                get = container_engine.pull_command(engine)
+                problem = f"{engine} has no image of TensorFlow Serving (get it: {get})"
             reasons.append(problem)
     if preferred == "container" and engines and pull:
         container.pull(engines[0])
-        return _container(engines[0], container.image_id(engines[0]) or container.IMAGE)
+        return _container(engines[0], container_engine.image_id(engines[0]) or container_engine.IMAGE)
     if preferred in ("auto", "binary"):
         found = shutil.which(BINARY)
         if found:

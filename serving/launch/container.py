@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import shutil
 import subprocess
 import sys
 import time
@@ -18,17 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from components.common.container_engine import IMAGE, call, pull_command
 from components.common.errors import InputError
 from components.common.signals import postponed
 
-IMAGE: Final = "docker.io/tensorflow/serving:2.20.0"  # with its registry: podman may refuse a short name
-ENGINES: Final = ("docker", "podman")
 LABEL: Final = "mnist-tfx.home"
-INFO_TIMEOUT_S: Final = 10
-TIMEOUT_S: Final = 60  # of one engine command; a busy machine may take several seconds
 PULL_TIMEOUT_S: Final = 1800
 STOP_GRACE_S: Final = 5  # the requests in flight have been answered before
-LAST_LINES: Final = 5
 SAVED_LINES: Final = 1000
 
 
@@ -99,55 +94,6 @@ class Container:
             with open(log_file, "a") as file:
                 file.write(self.logs(SAVED_LINES))
         call(self.engine, "rm", "--force", self.name)
-
-
-def call(engine: str, *arguments: str, timeout_s: float | None = TIMEOUT_S, with_stderr: bool = False) -> str:
-    """Run an engine's command and return its output. Raises InputError with the engine's own last lines."""
-    try:
-        done = subprocess.run(
-            [engine, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if with_stderr else subprocess.PIPE,
-            text=True,
-            errors="replace",
-            timeout=timeout_s,
-            check=False,
-            start_new_session=True,  # no Ctrl-C for the engine
-        )
-    except subprocess.TimeoutExpired as e:
-        raise InputError(
-            f"{engine} {arguments[0]}: no response within {timeout_s:.0f} s", f"See whether it works: {engine} info"
-        ) from e
-    except OSError as e:
-        raise InputError(f"{engine}: cannot be started ({e.strerror})", f"Install {engine}.") from e
-    if done.returncode:
-        last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-LAST_LINES:])
-        raise InputError(f"{engine} {arguments[0]} failed with exit code {done.returncode}:\n{last}")
-    return done.stdout
-
-
-def engine_problem(engine: str) -> str | None:
-    """Return why an engine cannot be used; None if it can."""
-    if shutil.which(engine) is None:
-        return f"no {engine}"
-    try:
-        call(engine, "info", timeout_s=INFO_TIMEOUT_S)
-    except InputError as e:
-        return f"{engine} does not respond" if "no response" in e.problem else f"{engine} is not running"
-    return None
-
-
-def image_id(engine: str) -> str | None:
-    """Return the ID of TensorFlow Serving's image, which names its content; None if the engine does not have it."""
-    try:
-        return call(engine, "image", "inspect", "--format", "{{.Id}}", IMAGE).strip()
-    except InputError:
-        return None
-
-
-def pull_command(engine: str) -> str:
-    return f"{engine} pull {IMAGE}"
 
 
 def pull(engine: str) -> None:

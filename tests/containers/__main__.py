@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from components.common import ROOT
+from components.common.container_engine import call
 from components.common.errors import UserError
 from components.versions.release import pushed_versions
-from serving.launch.container import LABEL, call
+from serving.launch.container import LABEL
 from tests.containers import images, kills, serving
 from tests.containers.journal import Journal
 from tests.containers.product import Home

@@ -9,10 +9,9 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from components.common import ROOT
+from components.common import ROOT, container_engine
+from components.common.container_engine import IMAGE, call
 from components.common.errors import InputError
-from serving.launch import container
-from serving.launch.container import IMAGE, call
 
 PRODUCT: Final = "localhost/mnist-tfx:test-containers"
 STAND_IN: Final = "mnist-tfx.stand-in"
@@ -23,7 +22,7 @@ MODES: Final = {"stand-in, SIGTERM ends it": "", "stand-in, ignores SIGTERM": "t
 
 def working_engine() -> str:
     """Return the engine that the product would use. Raises InputError if there is none."""
-    problems = {engine: container.engine_problem(engine) for engine in container.ENGINES}
+    problems = {engine: container_engine.engine_problem(engine) for engine in container_engine.ENGINES}
     for engine, problem in problems.items():
         if problem is None:
             return engine

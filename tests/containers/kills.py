@@ -9,9 +9,10 @@ import sys
 from contextlib import suppress
 from typing import Final
 
+from components.common.container_engine import call
 from components.common.errors import InputError
 from components.common.ports import version_states
-from serving.launch.container import Container, call
+from serving.launch.container import Container
 from tests.containers.journal import Journal
 from tests.containers.product import Home, launch
 from tests.support.servers import wait_for

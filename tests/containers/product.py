@@ -16,9 +16,10 @@ import tensorflow as tf
 from tensorflow.python.data.experimental.ops.testing import sleep
 
 from components.common import ROOT
+from components.common.container_engine import call
 from components.common.ports import free_port
 from components.versions.release import pushed_versions
-from serving.launch.container import LABEL, Container, call
+from serving.launch.container import LABEL, Container
 from tests.support.done import Done
 from tests.support.pushed import push
 

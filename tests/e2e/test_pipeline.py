@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from components.common import contract, resources
 from components.common.settings import TrainSettings
+from components.versions import manifest
 from tests.conftest import ROOT, Pipeline, environment, pipeline_command, quick
 from tests.support.done import Done
 from tests.support.synthetic import NAMES, digits, write_data_set, write_idx
@@ -31,7 +32,12 @@ NODES = [
     "InfraValidator",
     "Pusher",
 ]
+MAX_REPORT_BYTES = 1_500_000
 BEFORE_TRANSFORM = set(NODES[:4])
+
+
+def reasons(done: Done) -> dict[str, str]:
+    return {node["id"]: node["reason"] for node in done.json["nodes"]}
 
 
 def versions(home: Path) -> list[str]:
@@ -68,6 +74,24 @@ def test_the_first_run_pushes_a_version(first: Done, home: Path) -> None:
     assert sum(node["seconds"] for node in result["nodes"]) <= result["seconds"]
 
 
+def test_the_first_run_writes_its_report_and_a_model_card(first: Done, home: Path) -> None:
+    text = (home / "reports" / f"{first.json['run_id']}.html").read_text()
+    assert len(text) < MAX_REPORT_BYTES
+    for words in (
+        "Blessed and pushed",
+        "Training loss",
+        "Classes by split",
+        "Drift and skew, with",
+        "execution 1",
+        "tfx",
+    ):
+        assert words in text
+    assert "What this page lacks" not in text
+    assert all(node["peak_mb"] > 0 for node in first.json["nodes"])
+    version = home / "serving_model" / "mnist" / first.json["pushed_version"]
+    assert manifest.verify(version).files.keys() > {"README.md", "model_card.json"}
+
+
 def test_the_trainer_divides_the_cores_although_other_nodes_used_tensorflow_before(first: Done, home: Path) -> None:
     (history,) = (home / "artifacts" / "Trainer" / "model").glob(f"*/{contract.HISTORY_FILE}")
     shards = TrainSettings().shards
@@ -80,7 +104,7 @@ def test_every_node_has_a_log_and_the_terminal_shows_none_of_it(first: Done, hom
     assert "INFO" in (logs / "Trainer.log").read_text()
     lines = [line for line in first.stderr.splitlines() if line.strip()]
     assert [line.split()[0] for line in lines[1:]] == list(first.states)
-    assert lines[-1].endswith(f" s  version {first.json['pushed_version']}")
+    assert lines[-1].endswith(f" s  version {first.json['pushed_version']}; not run before")
 
 
 def test_the_pushed_model_predicts_as_in_its_evaluation(first: Done, home: Path) -> None:
@@ -92,9 +116,14 @@ def test_the_pushed_model_predicts_as_in_its_evaluation(first: Done, home: Path)
 
 
 def test_the_second_run_is_all_cached(pipeline: Pipeline, first: Done, data: Path, home: Path) -> None:
+    planned = pipeline(*quick(data, home, "--plan"))
     second = pipeline(*quick(data, home))
     assert second.code == 0
     assert set(second.states.values()) == {"cached"}
+    assert reasons(second) == dict.fromkeys(NODES, f"same as run {first.json['run_id']}")
+    assert planned.json["plan"] == [
+        {key: node[key] for key in ("id", "state", "reason")} for node in second.json["nodes"]
+    ]
     assert second.json["pushed_version"] == first.json["pushed_version"]
     assert second.json["metrics"] == first.json["metrics"]
     assert versions(home) == [first.json["pushed_version"]]
@@ -104,12 +133,21 @@ def test_a_bad_model_is_never_pushed(pipeline: Pipeline, first: Done, data: Path
     before = versions(home)
     bounds = ("gate.min_accuracy=0.99", "gate.min_class_recall=0.5", "gate.max_accuracy_drop=0.01")
     settings = [word for bound in bounds for word in ("--set", bound)]
-    bad = pipeline(*quick(data, home, "--set", "train.steps=1", *settings))
+    arguments = quick(data, home, "--set", "train.steps=1", *settings)
+    planned = pipeline(*arguments, "--plan")
+    bad = pipeline(*arguments)
     assert bad.code == 3
+    assert reasons(bad)["Trainer"].startswith("train.steps ")
+    assert reasons(bad)["Trainer"].endswith(" -> 1")
+    assert {node["id"]: node["reason"] for node in planned.json["plan"]} == reasons(bad)
+    assert {node["id"] for node in planned.json["plan"] if node["state"] == "run"} == set(NODES[5:])
     assert bad.json["status"] == "not_blessed"
     assert bad.json["pushed_version"] is None
     assert "accuracy[overall]" in bad.stderr
     assert "< 0.9900" in bad.stderr
+    report = (home / "reports" / f"{bad.json['run_id']}.html").read_text()
+    assert "Not blessed" in report
+    assert "Newly wrong" in report
     failed = {check["metric"] for check in bad.json["checks"] if not check["passed"]}
     assert failed == {"accuracy", "accuracy against baseline", "recall"}
     assert versions(home) == before
@@ -148,7 +186,10 @@ def test_an_edit_reruns_exactly_the_nodes_that_use_it(
 ) -> None:
     with open(checkout / "components" / "transform.py", "a") as file:
         file.write("\n# an edit\n")
+    planned = pipeline(*quick(data, home, "--plan"), cwd=checkout)
     edited = pipeline(*quick(data, home), cwd=checkout)
+    assert reasons(edited)["Transform"] == "components/transform.py changed"
+    assert {node["id"]: node["reason"] for node in planned.json["plan"]} == reasons(edited)
     assert {node for node, state in edited.states.items() if state == "cached"} == BEFORE_TRANSFORM
     assert {state for node, state in edited.states.items() if node not in BEFORE_TRANSFORM} == {"ran"}
 
@@ -173,8 +214,13 @@ def test_deleted_and_damaged_files_make_their_nodes_run_again(
 ) -> None:
     arguments = quick(data, home)
     shutil.rmtree(home / "serving_model")
-    deleted = pipeline(*arguments)
-    assert [node for node, state in deleted.states.items() if state == "ran"] == ["Pusher"]
+    planned = pipeline(*arguments, "--plan")
+    deleted = pipeline(*arguments, "--no-cache", "ExampleValidator")
+    assert [node for node, state in deleted.states.items() if state == "ran"] == ["ExampleValidator", "Pusher"]
+    assert reasons(deleted)["ExampleValidator"] == "--no-cache ExampleValidator"
+    assert [(node["id"], node["reason"]) for node in planned.json["plan"] if node["state"] == "run"] == [
+        ("Pusher", f"version {first.json['pushed_version']} is gone")
+    ]
 
     served = home / "serving_model" / "mnist" / deleted.json["pushed_version"]
     (served / "saved_model.pb").write_bytes(b"")

@@ -17,10 +17,12 @@ from components.common.signals import Stop
 from components.validation.verdict import Verdict
 from pipeline import lineage
 from pipeline.dag import create_pipeline
-from pipeline.integrity import UnverifiedVersions
 from pipeline.local_runner import LocalRunner, NodeFailedError, compiled
+from pipeline.node_keys import node_keys
+from pipeline.plan import Planner, data_sha256
 from pipeline.run import prepare_data
 from pipeline.settings import Settings
+from pipeline.unchanged import UnverifiedVersions
 
 DATA_NODES = ("ExampleGen", "Schema", "StatisticsGen", "ExampleValidator")
 _NUMBERS = itertools.count()
@@ -31,13 +33,14 @@ class DataRun:
     """A finished run.
 
     Attributes:
-        states: by node.
+        states, reasons: by node.
         drift: what ExampleValidator measured; None if it failed.
         error: why it failed.
         lines: what the user was shown about the data.
     """
 
     states: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
     drift: Verdict | None = None
     error: BaseException | None = None
     lines: list[str] = field(default_factory=list)
@@ -46,8 +49,9 @@ class DataRun:
         self._node = node_id
         return Path(f"{node_id}.log")
 
-    def node_finished(self, node_id: str, state: str) -> None:
+    def node_finished(self, node_id: str, state: str, reason: str) -> None:
         self.states[node_id] = state
+        self.reasons[node_id] = reason
 
 
 def run_data_nodes(home: Path, data: Path, **settings: Any) -> DataRun:
@@ -60,7 +64,8 @@ def run_data_nodes(home: Path, data: Path, **settings: Any) -> DataRun:
         ir = compiled(create_pipeline(everything, files, place), f"run-{next(_NUMBERS)}")
     for node in [node for node in ir.nodes if node.pipeline_node.node_info.id not in DATA_NODES]:
         ir.nodes.remove(node)
-    runner = LocalRunner(run, place.artifacts, UnverifiedVersions([], []), Stop())
+    keys = node_keys(everything, place, data_sha256(everything))
+    runner = LocalRunner(run, Planner(place, everything, keys, UnverifiedVersions([], []), {}), Stop())
     try:
         runner.run_with_ir(ir)
     except NodeFailedError as e:

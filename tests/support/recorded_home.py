@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ml_metadata.metadata_store import MetadataStore
 from ml_metadata.proto import metadata_store_pb2 as mlmd
@@ -13,6 +15,7 @@ from components.common.contract import MANIFEST_PROPERTY
 from components.common.home import RESULT_FILE, Home
 from components.versions import manifest
 from pipeline.lineage import connection_config
+from pipeline.node_keys import PARAMETER, NodeKey
 from tests.support.pushed import push
 
 NODES: Final = {  # output keys and types; inputs by key: node and output key
@@ -39,10 +42,16 @@ class RecordedHome(Home):
     def store(self) -> MetadataStore:
         return MetadataStore(connection_config(self.metadata))
 
-    def run(self, name: str, version: int, last: str = "Pusher") -> dict[str, Path]:
+    def run(
+        self, name: str, version: int, last: str = "Pusher", keys: Mapping[str, NodeKey] | None = None, **result: Any
+    ) -> dict[str, Path]:
         """Record a run that pushes `version`, or ends after node `last`.
 
         A run with the version of an earlier one takes what is LIVE of its artifacts from the cache, as TFX does.
+
+        Args:
+            keys: what each node's result depends on; runs of older versions did not record it.
+            result: further fields of run.json.
 
         Returns:
             Folders by "node/key".
@@ -54,10 +63,17 @@ class RecordedHome(Home):
         logs = self.logs(name)
         logs.mkdir(parents=True)
         (logs / "startup.log").write_text("log")
-        (logs / RESULT_FILE).write_text(f'{{"run_id": "{name}"}}')
+        (logs / RESULT_FILE).write_text(json.dumps({"run_id": name} | result))
+        texts = {node: key.text for node, key in (keys or {}).items()}
         for node, (outputs, inputs) in NODES.items():
             made |= self._execute(
-                store, run, node, outputs, {key: made["/".join(of)] for key, of in inputs.items()}, version
+                store,
+                run,
+                node,
+                outputs,
+                {key: made["/".join(of)] for key, of in inputs.items()},
+                version,
+                texts.get(node),
             )
             if node == last:
                 break
@@ -71,29 +87,33 @@ class RecordedHome(Home):
         outputs: dict[str, str],
         inputs: dict[str, mlmd.Artifact],
         version: int,
+        key: str | None,
     ) -> dict[str, mlmd.Artifact]:
         before = {a.name: a for a in store.get_artifacts()}
         names = {key: f"{node}/{key}/{version}" for key in outputs}
         cached = all(name in before and before[name].state == mlmd.Artifact.LIVE for name in names.values())
         state = mlmd.Execution.CACHED if cached else mlmd.Execution.COMPLETE
         kind = store.put_execution_type(mlmd.ExecutionType(name=node))
-        (number,) = store.put_executions([mlmd.Execution(type_id=kind, last_known_state=state)])
+        execution = mlmd.Execution(type_id=kind, last_known_state=state)
+        if key is not None:
+            execution.custom_properties[PARAMETER].string_value = key
+        (number,) = store.put_executions([execution])
         store.put_attributions_and_associations([], [mlmd.Association(execution_id=number, context_id=run)])
         made, events = {}, []
-        for key, type_name in outputs.items():
-            artifact = before.get(names[key]) if cached else None
+        for output, type_name in outputs.items():
+            artifact = before.get(names[output]) if cached else None
             if artifact is None:
-                folder = self.artifacts / node / key / str(number)
+                folder = self.artifacts / node / output / str(number)
                 folder.mkdir(parents=True)
                 (folder / "file").write_bytes(b"x" * FILE_BYTES)
                 type_id = store.put_artifact_type(mlmd.ArtifactType(name=type_name))
                 artifact = mlmd.Artifact(type_id=type_id, uri=str(folder), state=mlmd.Artifact.LIVE)
-                artifact.name = names[key] if names[key] not in before else f"{names[key]} {number}"
+                artifact.name = names[output] if names[output] not in before else f"{names[output]} {number}"
                 if type_name == "PushedModel":
                     self._push(artifact, version)
                 (artifact.id,) = store.put_artifacts([artifact])
-            made[f"{node}/{key}"] = artifact
-            events.append(_event(mlmd.Event.OUTPUT, key, artifact.id, number))
+            made[f"{node}/{output}"] = artifact
+            events.append(_event(mlmd.Event.OUTPUT, output, artifact.id, number))
         events += [_event(mlmd.Event.INPUT, key, artifact.id, number) for key, artifact in inputs.items()]
         store.put_events(events)
         return made

@@ -15,13 +15,13 @@ from typing import Any, Final
 
 import pytest
 
+from components.common import container_engine
 from components.common.ports import free_port
-from serving.launch import container
 from tests.conftest import ROOT
 from tests.support.clients import HOST, Client
 
 BACKEND: Final = os.environ.get("SERVING_BACKEND", "embedded")
-IMAGE: Final = os.environ.get("SERVING_IMAGE", container.IMAGE)
+IMAGE: Final = os.environ.get("SERVING_IMAGE", container_engine.IMAGE)
 READY_S: Final = 60.0
 
 embedded_only = pytest.mark.skipif(BACKEND != "embedded", reason="TensorFlow Serving itself does not do this")
@@ -39,7 +39,8 @@ def missing_backend() -> str:
 
 
 def _engine() -> str | None:
-    return next((engine for engine in container.ENGINES if container.engine_problem(engine) is None), None)
+    engines = container_engine.ENGINES
+    return next((engine for engine in engines if container_engine.engine_problem(engine) is None), None)
 
 
 def command(*flags: str, folder: Path, fast: bool = True) -> list[str]:

@@ -24,5 +24,5 @@ def test_the_image_runs_as_the_user_that_owns_the_volume() -> None:
 
 def test_developer_packages_are_removed_and_product_packages_stay() -> None:
     removed = set(names((ROOT / "pyproject.toml").read_text()))
-    assert {"mypy", "pytest", "ruff"} <= removed
+    assert {"mypy", "pytest", "ruff", "tensorboard"} <= removed
     assert not {"kfp", "pyyaml", "tfx", "uvicorn"} & removed

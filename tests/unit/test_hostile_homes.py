@@ -36,6 +36,8 @@ COMMANDS: dict[str, Callable[..., Done]] = {
     "run": pipeline("run"),
     "validate": pipeline("validate"),
     "status": pipeline("status"),
+    "runs": pipeline("runs"),
+    "lineage": pipeline("lineage"),
     "up": up,
     "serving status": serving("status"),
     "query": serving("query"),
@@ -98,7 +100,7 @@ def test_a_home_that_may_only_be_read_is_shown_and_not_changed(home: Path, comma
             path.chmod(path.stat().st_mode & ~0o222)
     with unprivileged():
         done = COMMANDS[command]("--home", home)
-    if command in ("status", "history", "down"):
+    if command in ("status", "runs", "lineage", "history", "down"):
         assert done.code == 0, done
     else:
         refused(done, home)
@@ -112,8 +114,8 @@ def test_a_home_that_may_only_be_read_is_shown_and_not_changed(home: Path, comma
         ("serving_model/mnist/.push.lock", ["promote"]),
         ("serving_model/mnist", ["up", "promote"]),
         ("serving_model", ["up", "promote"]),
-        ("logs", ["run", "status", "validate"]),
-        ("metadata.sqlite", ["run"]),
+        ("logs", ["run", "status", "runs", "validate"]),
+        ("metadata.sqlite", ["run", "runs", "lineage"]),
     ],
 )
 def test_what_cannot_be_read_is_named(home: Path, unreadable: str, commands: list[str]) -> None:

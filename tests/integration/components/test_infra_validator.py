@@ -18,13 +18,13 @@ import tensorflow as tf
 
 from components import infra_validator
 from components.common import contract
+from components.common.container_engine import IMAGE
 from components.common.errors import InputError
 from components.common.settings import InfraSettings
 from components.infra_validator import checks
 from components.validation import control_model
 from components.validation.reference_predictions import ReferencePredictions
 from components.validation.trial_server import ServerError
-from serving.launch.container import IMAGE
 from tests.conftest import ROOT
 from tests.support.synthetic import digits
 

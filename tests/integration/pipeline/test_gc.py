@@ -50,6 +50,9 @@ def check_sound(home: RecordedHome, last_run: dict[str, Path]) -> None:
 
 def test_only_what_the_newest_runs_and_the_pushed_versions_need_stays(home: RecordedHome) -> None:
     first, second, third = home.run("a", 1), home.run("b", 2), home.run("c", 3)
+    for name in ("b", "c"):  # run a ended before its report
+        home.report(name).parent.mkdir(exist_ok=True)
+        home.report(name).write_text("report")
     shutil.rmtree(home.serving_model / "2")  # pruned
     collected = gc.collect(home, 1)
     kept = {*third.values(), first["Evaluator/evaluation"]}
@@ -57,6 +60,7 @@ def test_only_what_the_newest_runs_and_the_pushed_versions_need_stays(home: Reco
     assert {folder for folder, live in home.states().items() if live} == kept
     assert set(home.states()) == {*first.values(), *second.values(), *third.values()}  # the records stay
     assert [path.name for path in (home.root / "logs").iterdir()] == ["c"]
+    assert [path.name for path in (home.root / "reports").iterdir()] == ["c.html"]
     assert (collected.artifact_folders, collected.log_folders) == (11, 2)
     assert collected.freed_bytes >= 11 * FILE_BYTES
     assert collected.home_size == HomeSize.read(home)

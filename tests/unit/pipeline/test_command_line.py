@@ -46,7 +46,15 @@ def process(*arguments: str | Path) -> Done:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["run", "--help"], ["run", "--set", "train.step=1"], ["status", "--home", "/nonexistent"]],
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["run", "--set", "train.step=1"],
+        ["status", "--home", "/nonexistent"],
+        ["run", "--plan", "--home", "/nonexistent"],
+        ["compare", "a", "b", "--home", "/nonexistent"],
+        ["lineage", "a", "--home", "/nonexistent"],
+    ],
     ids=" ".join,
 )
 def test_nothing_heavy_is_imported_before_a_run(arguments: list[str]) -> None:

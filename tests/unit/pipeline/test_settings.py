@@ -41,6 +41,13 @@ def test_overrides_win_and_keep_their_types() -> None:
     assert loaded.beam.args == ("--x=1",)
 
 
+def test_an_unknown_key_is_answered_in_a_few_lines() -> None:
+    with pytest.raises(UsageError) as error:
+        settings.load(DEFAULT, ["gate.min_acuracy=0.5"])
+    assert "gate.min_accuracy" in str(error.value) and str(DEFAULT) in str(error.value)
+    assert len(str(error.value)) < 200 + len(str(DEFAULT))  # not every setting there is
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [
@@ -61,6 +68,12 @@ def test_overrides_win_and_keep_their_types() -> None:
         ("gate.min_accuracy=97", "between 0 and 1"),
         ("beam.runner=DirectRunner", "downloads a binary"),
         ("data.source=5", "must be text"),
+        ("gate.significance=5", "between 0 and 1"),
+        ("data.class_names=a,b", "has 2 names, but data.classes is 10"),
+        ("data.class_names=5", "must be a list"),
+        ("data.class_names=a,b,c,d,e,f,g,h,i,a", "all different"),
+        ("data.class_names=a,b,c,d,e,f,g,,i,j", "not empty"),
+        ('data.class_names=["a","b","c","d","e","f","g","h","i","\\n"]', "printable"),
     ],
 )
 def test_wrong_overrides_say_what_to_do(override: str, says: str) -> None:
@@ -68,6 +81,13 @@ def test_wrong_overrides_say_what_to_do(override: str, says: str) -> None:
         settings.load(DEFAULT, [override])
     assert says in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("text", ["T-shirt/top, Ankle boot", '["T-shirt/top", "Ankle boot"]'])
+def test_class_names_are_a_list_or_separated_by_commas(text: str) -> None:
+    loaded = settings.load(DEFAULT, ["data.classes=2", f"data.class_names={text}"])
+    assert loaded.data.class_names == ("T-shirt/top", "Ankle boot")
+    assert settings.load(DEFAULT, ["data.class_names="]).data.class_names == ()
 
 
 @given(st.text(max_size=30))

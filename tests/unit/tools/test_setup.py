@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
+from tests.support.terminal import on_terminal
 from tests.support.unprivileged import unprivileged
 from tools import setup
 from tools.setup import has_cache, sync
@@ -122,3 +124,25 @@ def test_a_read_only_checkout_that_is_set_up_is_used_as_it_is(tmp_path: Path, mo
         (tmp_path / "stamp").write_text("up to date")
         setup.main()
     assert refused.value.code == setup.EXIT_ENVIRONMENT
+
+
+INSTALLER = r"""
+import sys
+print("terminal" if sys.stderr.isatty() else "no terminal")
+print(" + numpy==2.4.6")
+print(" \x1b[32m+\x1b[39m \x1b[1mscipy\x1b[0m==1")
+print("Installed 2 packages", end="", flush=True)
+"""
+
+
+@pytest.mark.parametrize("with_terminal", [True, False])
+def test_an_installer_can_draw_on_the_terminal_and_its_list_is_left_out(with_terminal: bool) -> None:
+    code = f"from tools import setup; import sys; setup.step('install', sys.executable, '-c', {INSTALLER!r})"
+    command = [sys.executable, "-c", code]
+    if with_terminal:
+        lines = [line for line in on_terminal(command).lines if line]
+    else:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        lines = done.stderr.splitlines()
+    assert lines[1] == ("terminal" if with_terminal else "no terminal")
+    assert lines[2].startswith("Installed 2 packages") and "numpy" not in "".join(lines)

@@ -20,6 +20,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 
 from components.common.errors import UsageError
 from pipeline import settings
+from pipeline.kubeflow import runtime_parameters
 from pipeline.kubeflow.compile import compiled
 from tests.conftest import ROOT, Pipeline
 
@@ -108,8 +109,24 @@ def test_parameters_have_defaults_and_reach_the_nodes_that_depend_on_them(spec: 
     assert not nodes["train_steps"] & before_training
     assert "Evaluator" in nodes["gate_min_accuracy"]
     assert not nodes["gate_min_accuracy"] & {*before_training, "Trainer"}
+    assert "Evaluator" in nodes["gate_significance"]
     assert "ExampleGen" in nodes["data_source"]
     assert all(nodes.values())
+
+
+@pytest.mark.parametrize(
+    ("setting", "nodes"),
+    [
+        ("data.class_names=a,b,c,d,e,f,g,h,i,j", {"Evaluator", "Pusher"}),  # and nothing is trained again
+        ("gate.significance=0.05", {"Evaluator", "Pusher"}),
+    ],
+)
+def test_only_the_nodes_that_use_a_setting_depend_on_it(setting: str, nodes: set[str]) -> None:
+    before, after = (
+        runtime_parameters.properties(runtime_parameters.dag(settings.load(QUICK, overrides)))
+        for overrides in ([], [setting])
+    )
+    assert {node for node in before if before[node] != after[node]} == nodes
 
 
 def test_resources_of_an_unknown_node_are_rejected() -> None:

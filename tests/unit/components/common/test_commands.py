@@ -107,6 +107,17 @@ def test_the_help_of_each_command_has_an_example_that_can_be_pasted(program: str
         assert run(*shlex.split(example), "--help").code == 0
 
 
+def test_make_help_fits_80_columns_and_lists_every_target_once() -> None:
+    shown = subprocess.run(["make", "help"], cwd=ROOT, env=environment(), **OUTPUT).stdout
+    assert max(map(len, shown.splitlines())) <= 80
+    for_users, for_developers = shown.split("To work on the project:\n")
+    listed = [re.findall(r"^make ([a-z-]+) ", part, re.MULTILINE) for part in (for_users, for_developers)]
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", "")
+    phony = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)[0].split()
+    assert sorted(listed[0] + listed[1]) == sorted(phony)
+    assert {"pipeline", "serve", "query"} <= {*listed[0]} and {"test", "lint", "bench"} <= {*listed[1]}
+
+
 def test_a_setting_given_to_make_as_a_variable_is_noticed() -> None:
     refused = ["make", "-n", "pipeline", "train.steps=5"]
     done = subprocess.run(refused, cwd=ROOT, env=environment(), capture_output=True, text=True)

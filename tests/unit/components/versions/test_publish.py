@@ -6,11 +6,15 @@ import resource
 import shutil
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from components.common.errors import InputError
+from components.versions import manifest
+from components.versions.manifest import Manifest
 from components.versions.publish import TEMPORARY, prune, publish, versions
 from tests.support.pushed import described
 
@@ -52,6 +56,28 @@ def test_the_newest_version_is_not_pushed_twice_unless_it_was_changed(model: Pat
     assert publish(model, base, 5, described).name == "6"
     assert publish(model, base, 5, described, tampered=[6]).name == "7"
     assert visible(base) == ["1", "5", "6", "7"]
+
+
+def test_documents_are_pushed_with_the_model_and_hashed_but_are_not_part_of_it(model: Path, tmp_path: Path) -> None:
+    def documents(version: int) -> dict[str, str]:
+        return {"README.md": f"# {version}, described at {time.monotonic()}\n", "model_card.json": "{}\n"}
+
+    base = tmp_path / "mnist"
+    first = publish(model, base, 1, described, documents=documents)
+    assert (first / "README.md").read_text().startswith("# 1,")
+    assert manifest.verify(first).files.keys() >= {"README.md", "model_card.json", "saved_model.pb"}
+    assert publish(model, base, 5, described, documents=documents) == first
+    (first / "README.md").write_text("edited")
+    assert publish(model, base, 5, described, documents=documents).name == "5"
+
+
+def test_new_class_names_are_published_with_an_unchanged_model(model: Path, tmp_path: Path) -> None:
+    def named(*names: str) -> Callable[[int, dict[str, str]], Manifest]:
+        settings = {"data": {"class_names": list(names)}} if names else {}
+        return lambda version, files: replace(described(version, files), settings=settings)
+
+    calls = [named(), named("Shirt", "Bag"), named("Shirt", "Bag"), named("Bag", "Shirt"), named()]
+    assert [publish(model, tmp_path / "mnist", 1, call).name for call in calls] == ["1", "2", "2", "3", "4"]
 
 
 def test_old_versions_are_deleted_unless_they_are_protected(model: Path, tmp_path: Path) -> None:

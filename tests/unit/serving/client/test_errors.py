@@ -34,7 +34,7 @@ def test_exit_codes(code: str, exit_code: int) -> None:
 def test_an_overloaded_server_is_not_reported_as_down(text: str) -> None:
     for error in (errors.from_code("a:1", "UNAVAILABLE", text), errors.from_http_status("http://a:1", 503, text)):
         assert type(error) is errors.Overloaded and error.exit_code == 5
-        assert "overloaded" in str(error) and "make serve" not in str(error)
+        assert "overloaded: send fewer requests" in str(error) and "make serve" not in str(error)
 
 
 def test_http_statuses_map_to_the_classes_of_their_codes() -> None:

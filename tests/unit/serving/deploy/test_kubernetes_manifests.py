@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from components.common import contract
+from components.common.container_engine import IMAGE
 from pipeline.kubeflow_settings import KubeflowSettings
 from serving.launch import backends
-from serving.launch.container import IMAGE
 from tests.conftest import ROOT
 
 DEPLOY = ROOT / "serving" / "deploy"

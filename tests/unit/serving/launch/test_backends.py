@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from components.common.container_engine import IMAGE
 from components.common.errors import InputError
 from serving.launch import backends
-from serving.launch.container import IMAGE
 
 
 @pytest.fixture

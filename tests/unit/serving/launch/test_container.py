@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from components.common import container_engine
 from components.common.errors import InputError
-from serving.launch import container
 from serving.launch.container import Container
 
 
@@ -28,13 +28,13 @@ def test_each_folder_has_its_own_container(tmp_path: Path) -> None:
 def test_an_error_shows_the_engines_last_lines(engine: Path) -> None:
     engine.write_text('#!/bin/sh\nfor i in 1 2 3 4 5 6 7; do echo "line $i" >&2; done; exit 125\n')
     with pytest.raises(InputError, match="run failed with exit code 125:\nline 3\nline 4\nline 5\nline 6\nline 7"):
-        container.call(str(engine), "run", "image")
+        container_engine.call(str(engine), "run", "image")
 
 
 def test_an_engine_that_does_not_respond_is_given_up(engine: Path) -> None:
     engine.write_text("#!/bin/sh\nexec sleep 60\n")
     with pytest.raises(InputError, match="ps: no response within 0 s"):
-        container.call(str(engine), "ps", timeout_s=0.2)
+        container_engine.call(str(engine), "ps", timeout_s=0.2)
 
 
 def test_an_engine_that_is_missing_is_reported(tmp_path: Path) -> None:
