@@ -20,7 +20,8 @@ def predictions() -> ReferencePredictions:
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (COUNT, 28, 28), np.uint8)
     images[:, :, 6:22] = 0  # most of a digit's image is empty
-    return ReferencePredictions(images, random.integers(0, 10, COUNT), random.random((COUNT, 10), np.float32))
+    labels, baseline_classes = random.integers(0, 10, (2, COUNT))
+    return ReferencePredictions(images, labels, random.random((COUNT, 10), np.float32), baseline_classes)
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,11 @@ def test_the_file_is_compressed(written: Path, predictions: ReferencePredictions
 
 
 def test_an_uncompressed_file_of_an_earlier_version_is_read(tmp_path: Path, predictions: ReferencePredictions) -> None:
-    np.savez(tmp_path / FILE_NAME, **predictions._asdict())
-    check_equal(reference_predictions.read(tmp_path), predictions)
+    earlier = {name: array for name, array in predictions._asdict().items() if name != "baseline_classes"}
+    np.savez(tmp_path / FILE_NAME, **earlier)
+    found = reference_predictions.read(tmp_path)
+    assert found.baseline_classes is None
+    check_equal(found._replace(baseline_classes=predictions.baseline_classes), predictions)
 
 
 @given(data=st.data())
