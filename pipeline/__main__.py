@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 from components.common import commands
@@ -18,17 +15,14 @@ if __name__ == "__main__":
 
 import typer  # noqa: E402
 
-from components.common import ROOT, command_line  # noqa: E402
+from components.common import command_line  # noqa: E402
 from components.common.command_line import DEFAULT_HOME, HomeOption, JsonOption, say, say_next  # noqa: E402
 from components.common.errors import UserError  # noqa: E402
 from components.common.home import Home, existing  # noqa: E402
 from pipeline import questions, tensorboard  # noqa: E402
 from pipeline.doctor import command as doctor  # noqa: E402
-
-DEFAULT_CONFIG = ROOT / "configs" / "default.toml"
-
-ConfigOption = Annotated[Path, typer.Option("--config", help="A TOML file of settings; configs/ has several.")]
-DEFAULT_PACKAGE = Path("build/pipeline.yaml")
+from pipeline.kubeflow import commands as kubeflow  # noqa: E402
+from pipeline.options import DEFAULT_CONFIG, ConfigOption, OverridesOption, errors_in_json  # noqa: E402
 
 app = command_line.application(
     "pipeline",
@@ -37,7 +31,6 @@ app = command_line.application(
     "4 data anomalies (nothing trained), 5 environment or input missing or corrupt, 6 served model fails validation, "
     "130 Ctrl-C, 143 SIGTERM.",
 )
-questions.add_to(app)
 
 
 @app.command()
@@ -45,9 +38,7 @@ def run(
     context: typer.Context,
     home: HomeOption = DEFAULT_HOME,
     config: ConfigOption = DEFAULT_CONFIG,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; repeatable.")
-    ] = None,
+    overrides: OverridesOption = None,
     only_plan: Annotated[bool, typer.Option("--plan", help="Only say what would run and why; change nothing.")] = False,
     first: Annotated[
         str | None, typer.Option("--from", metavar="NODE", help="Run this node and all after it, cached or not.")
@@ -152,7 +143,7 @@ def report(
 
     from pipeline import report as report_module
 
-    with _errors_in_json(as_json):
+    with errors_in_json(as_json):
         path = report_module.write(Home(existing(home)), run)
     if as_json:
         say(json.dumps({"run_id": path.stem, "report": str(path)}))
@@ -183,7 +174,7 @@ def gc(
     from pipeline import settings as settings_module
     from pipeline.run import collect_garbage
 
-    with _errors_in_json(as_json):
+    with errors_in_json(as_json):
         if keep_runs is None:
             keep_runs = settings_module.load(config).home.keep_runs
         collected = collect_garbage(Home(existing(home)), keep_runs, dry_run=dry_run)
@@ -192,118 +183,8 @@ def gc(
         say_next("pipeline", "status")
 
 
-@app.command("compile")
-def compile_(
-    home: HomeOption = DEFAULT_HOME,
-    config: ConfigOption = DEFAULT_CONFIG,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override one setting; repeatable.")
-    ] = None,
-    output: Annotated[Path, typer.Option(help="The YAML package to write.")] = DEFAULT_PACKAGE,
-    as_json: JsonOption = False,
-) -> None:
-    """Compile the pipeline for Kubeflow Pipelines.
-
-    Equal settings produce equal bytes. Data and pushed versions are on the volume named in [kubeflow]; data.source is
-    a folder in the tasks' file system.
-
-    Example: mnist-pipeline compile --set kubeflow.image=registry.example/mnist-tfx:1.4.2
-    """
-    from pipeline import settings as settings_module
-    from pipeline.kubeflow.compile import write
-
-    with _errors_in_json(as_json):
-        written = write(settings_module.load(config, overrides or []), output, Home(home.resolve()))
-    if as_json:
-        say(json.dumps(written))
-        return
-    say(f"{written['output']}: {len(written['nodes'])} tasks on {written['image']}")
-    say("parameters of a run: " + ", ".join(f"{name} = {value}" for name, value in written["parameters"].items()))
-    say_next("pipeline", "submit", "--wait", *(["--package", output] if output != DEFAULT_PACKAGE else []))
-
-
-@app.command()
-def submit(
-    home: HomeOption = DEFAULT_HOME,
-    package: Annotated[Path, typer.Option(help="The package that `compile` wrote.")] = DEFAULT_PACKAGE,
-    host: Annotated[
-        str | None,
-        typer.Option(envvar="KF_PIPELINES_ENDPOINT", help="API server, http(s)://...; default in a pod: in-cluster."),
-    ] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set a parameter of the run; repeatable."),
-    ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Show the run until it ends; exit codes are those of a local run.")
-    ] = False,
-    timeout_s: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait until the run ends.")] = 3600.0,
-    poll_s: Annotated[
-        float, typer.Option("--poll", min=0.05, help="Seconds between requests for the run's state.")
-    ] = 5.0,
-    token_file: Annotated[
-        Path | None, typer.Option(help="File with a bearer token; default: $KUBEFLOW_TOKEN; in a pod: its own token.")
-    ] = None,
-    namespace: Annotated[str, typer.Option(help="Namespace of the run, for multi-user servers.")] = "",
-    experiment: Annotated[str, typer.Option(help="The group of runs in Kubeflow Pipelines.")] = "Default",
-    pipeline_root: Annotated[
-        str, typer.Option(help="Root of the artifacts, e.g. s3://bucket/path; default: the server's.")
-    ] = "",
-    as_json: JsonOption = False,
-) -> None:
-    """Run a compiled package on Kubeflow Pipelines.
-
-    With --wait, the tasks' logs and the result are stored in the home, `status` shows the result, and exit codes are
-    those of a local run. A run that pushes nothing fails in its Pusher task. After a time-out, the exit code is 1 and
-    the run continues.
-
-    Example: mnist-pipeline submit --host http://localhost:8888 --set train.steps=500 --wait
-    """
-    from pipeline import summary
-    from pipeline.kubeflow import api_client
-    from pipeline.kubeflow import submit as submission
-
-    with _errors_in_json(as_json):
-        client = api_client.from_options(host, namespace, token_file)
-        request = submission.RunRequest(package, overrides or [], namespace, experiment, pipeline_root)
-        run_id, compiled = submission.submit(client, request)
-        url = f"{client.host}/#/runs/details/{run_id}"
-        print(f"run {run_id}: {url}", file=sys.stderr if as_json else sys.stdout, flush=True)
-        if not wait:
-            if as_json:
-                say(json.dumps({"run_id": run_id, "status": "submitted", "url": url}))
-            return
-        stream = sys.stderr if as_json else sys.stdout
-        try:
-            result = submission.wait(client, run_id, compiled.nodes, Home(home.resolve()), stream, timeout_s, poll_s)
-        except KeyboardInterrupt:
-            print(f"stopped waiting; run {run_id} continues: {url}", file=sys.stderr)
-            raise
-    if as_json:
-        say(result.to_json())
-    else:
-        summary.show(result, home)
-    if result.error:
-        print(result.error, file=sys.stderr)
-    raise typer.Exit(result.exit_code)
-
-
-doctor.add_to(app)
-tensorboard.add_to(app)
-
-
-@contextmanager
-def _errors_in_json(as_json: bool) -> Iterator[None]:
-    """With --json, also print an error as a JSON object on stdout."""
-    try:
-        yield
-    except UserError as e:
-        if as_json:
-            from pipeline.run import refused
-
-            say(refused(str(e), e.exit_code).to_json())
-        raise
-
+for commands_of in (questions, doctor, tensorboard, kubeflow):
+    commands_of.add_to(app)
 
 if __name__ == "__main__":
     command_line.run(app)

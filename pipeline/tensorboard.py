@@ -38,9 +38,10 @@ def tensorboard(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show learning curves in TensorBoard until Ctrl-C; new runs and running ones appear by themselves.
+    """Show learning curves in TensorBoard, until Ctrl-C.
 
-    Each training is named by its run and by its settings that are not the default.
+    New runs and running ones appear by themselves. Each training is named by its run and by its settings that are not
+    the default.
 
     Example: mnist-pipeline tensorboard --port 6006
     """

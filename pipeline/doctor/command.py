@@ -29,9 +29,10 @@ def doctor(
     offline: Annotated[bool, typer.Option("--offline", help="Do not ask the network where data can be had.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check this machine, the environment and the home, and say how to repair what is wrong.
+    """Check machine, packages, data sources and home.
 
-    Changes nothing. Exit code 5: an error was found, with which the pipeline cannot run.
+    Says how to repair what is wrong, and changes nothing. Exit code 5: an error was found, with which the pipeline
+    cannot run.
 
     Example: mnist-pipeline doctor --offline
     """
