@@ -27,7 +27,10 @@ def packages(lock: Path = LOCK) -> Iterator[Finding]:
         yield Finding("packages", "ok", "not compared: this installation has no requirements.lock")
         return
     pinned = {canonicalize_name(pin["name"]): pin["version"] for pin in _pins(lock.read_text())}
-    installed = {canonicalize_name(d.name): d.version for d in distributions() if d.name}
+    installed: dict[str, str] = {}
+    for one in distributions():
+        if one.name:  # as in imports, the first in sys.path counts: setuptools may append vendored packages
+            installed.setdefault(canonicalize_name(one.name), one.version)
     needed = _needed()
     missing = [name for name in pinned if name not in installed]
     other = [f"{name} {installed[name]}, not {v}" for name, v in pinned.items() if installed.get(name, v) != v]

@@ -107,7 +107,7 @@ class Workers:
             try:
                 if ticket is not None and not ticket.start():
                     raise ServingError(Code.DEADLINE_EXCEEDED, TOO_LATE)
-                if call is not None:
+                if call is not None and not future.cancelled():
                     self._results.append((future, call(), None))
             except BaseException as e:  # raised again in the caller's task
                 self._results.append((future, None, e))

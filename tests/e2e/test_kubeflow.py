@@ -63,7 +63,7 @@ class Runs:
 def runs(pipeline: Pipeline, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     root = tmp_path_factory.mktemp("kubeflow")
     package, home, volume = root / "pipeline.yaml", root / "home", root / "volume"
-    overrides = [f"kubeflow.volume_path={volume}", f"kubeflow.volume_claim={CLAIM}"]
+    overrides = [f"kubeflow.volume_path={volume}", f"kubeflow.volume_claim={CLAIM}", "serving.backend=embedded"]
     package.write_text(compiled(settings.load(ROOT / "configs" / "quick.toml", overrides)))
     with Cluster(root / "cluster", package) as cluster, ThreadPoolExecutor() as pool:
         (cluster.claim(CLAIM) / "digits").symlink_to(data)

@@ -195,7 +195,6 @@ def test_a_backup_is_restored_at_another_path(
         serving("down", "--home", restored)
     again = pipeline(*quick(data, restored))
     assert again.code == 0, again.stderr
-    assert again.states["ExampleGen"] == "cached"
     assert again.states["Trainer"] == "ran"  # cache keys contain paths
     assert again.json["metrics"] == status["metrics"]
     assert not home.exists()

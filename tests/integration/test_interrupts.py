@@ -20,6 +20,7 @@ import pytest
 
 from components.common.ports import free_port
 from tests.conftest import ROOT, environment
+from tests.support import saved_models
 from tests.support.pushed import push
 from tests.support.servers import wait_for
 
@@ -66,7 +67,8 @@ def interrupted(silent: socket.socket, data: Path, tmp_path_factory: pytest.Temp
     images = folder / "images.npy"
     np.save(images, np.zeros((2, 28, 28), np.uint8))
     homes = {name: served_home(folder / name, port) for name in ("query", "promote", "shadow", "validate")}
-    os.mkfifo(push(folder / "up", 1, blessed=False) / "fingerprint.pb")  # whoever loads this model waits
+    saved_models.write_slow(folder / "slow", seconds=60)
+    push(folder / "up", 1, folder / "slow", blessed=False)
     ports = ["--grpc-port", str(free_port()), "--rest-port", str(free_port())]
     silent_ports = ["--grpc-port", str(port), "--rest-port", str(port)]
     commands = {

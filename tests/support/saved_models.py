@@ -53,6 +53,16 @@ def write_all(root: Path) -> None:
     tf.saved_model.save(examples, str(root / "examples" / "1"), signatures=signatures)
 
 
+def write_slow(folder: Path, seconds: float) -> None:
+    """Write a version of `slow` whose warm-up takes this long."""
+    _write_v1(folder, _slow)
+    log = prediction_log_pb2.PredictionLog()
+    milliseconds = tf.make_tensor_proto(int(seconds * 1000), tf.int64)
+    log.predict_log.request.inputs["milliseconds"].CopyFrom(milliseconds)
+    log.predict_log.request.model_spec.name = "slow"
+    write_warmup(folder, log)
+
+
 def write_version(folder: Path, number: int) -> Path:
     """Atomically write a version of `versioned`: x of any shape -> the version number (a variable) in x's shape."""
     temporary = folder.parent / f"writing-{folder.name}"

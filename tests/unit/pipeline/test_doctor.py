@@ -152,13 +152,19 @@ def test_a_single_core_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert only(machine.cores(), "warning").startswith("1")
 
 
-def test_other_packages_than_the_locked_ones_are_an_error(tmp_path: Path) -> None:
+def test_other_packages_than_the_locked_ones_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = tmp_path / "requirements.lock"
     lock.write_text("numpy==0.0.1 \\\n    --hash=sha256:0\nnone==1 ; sys_platform == 'none' \\\n    --hash=sha256:0\n")
     assert "numpy" in only(packages.packages(lock), "error", "make setup")
     lock.write_text("only-for-tests==1.0 \\\n    --hash=sha256:0\n")
     assert "only-for-tests" in only(packages.packages(lock), "warning", "make setup")
     assert only(packages.packages(), "ok").endswith("no compiler needed")
+    (tmp_path / "numpy-0.0.1.dist-info").mkdir()
+    (tmp_path / "numpy-0.0.1.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 0.0.1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "numpy 0.0.1" in only(packages.packages(), "error")
+    monkeypatch.setattr(sys, "path", [*sys.path[1:], str(tmp_path)])  # behind the installed one, as vendored packages
+    only(packages.packages(), "ok")
 
 
 def test_an_interpreter_or_c_library_that_is_too_old_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
