@@ -170,12 +170,7 @@ class Admission:
             self._requests += 1
         ticket = Ticket(self, self._queues[False], 0, None)
         ticket._work = 0
-        try:
-            ticket.grow(size_bytes)
-        except ServingError:
-            self._left(ticket)
-            raise
-        return ticket
+        return self._grown(ticket, size_bytes)
 
     def enter(self, size_bytes: int, timeout_s: float | None = None, *, large: bool | None = None) -> Ticket:
         """Admit a request of this size.
@@ -195,6 +190,9 @@ class Admission:
             self._requests += 1
             queue.work += ticket._work
             ticket._ahead = queue.work
+        return self._grown(ticket, size_bytes)
+
+    def _grown(self, ticket: Ticket, size_bytes: int) -> Ticket:
         try:
             ticket.grow(size_bytes)
         except ServingError:

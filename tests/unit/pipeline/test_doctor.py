@@ -114,14 +114,14 @@ def test_a_run_in_progress_is_seen_and_not_disturbed(tmp_path: Path) -> None:
 
 def test_little_space_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert only(of_home.space(Home(tmp_path / "new")), "ok")
-    monkeypatch.setattr(of_home, "RUN_BYTES", 1e18)
+    monkeypatch.setattr(of_home, "RUN_BYTES", 1e18)  # only root can mount a small disk; the free space is the real one
     assert "GB free" in only(of_home.space(Home(tmp_path)), "error", "mnist-pipeline gc")
 
 
 def test_a_taken_port_names_who_has_it_and_other_ports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        monkeypatch.setattr(machine, "GRPC_PORT", port)
+        monkeypatch.setattr(machine, "GRPC_PORT", port)  # 8500 may be in use on the developer's machine
         found = only(machine.ports(tmp_path), "warning", "make serve ARGS='--grpc-port")
     assert str(port) in found and f"process {os.getpid()} (" in found
 
